@@ -1,0 +1,115 @@
+"""Life: one life of a user's client, and all that the patterns need to know of it.
+
+A user has one :class:`Life` at a time; a crash, a restart or a takeover begins another with a
+higher incarnation. The life owns the counters (message numbers, sequence numbers, Lamport
+clock), the door to the journal and the addresses of the services *through the user's own
+links*. It is the only thing that ``private``, ``groups``, ``insults`` and ``discovery`` are
+handed, so each of them works the same in a notebook, in a process of its own and in a test.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from chatlab.journal import Record, now
+from chatlab.messages import Clock, Message
+from chatlab.services.addresses import RabbitAddress, RedisAddress
+from chatlab.settings import Settings
+
+#: Called for each message shown, after Delivered was recorded and before the ack.
+OnMessage = Callable[[Message, bool], None]
+
+#: Messages of unknown outcome that are kept for a resend with the same id.
+UNSETTLED_LIMIT = 10_000
+
+
+@dataclass(kw_only=True)
+class Life:
+    """One life of a user's client."""
+
+    lab: str
+    user: str
+    incarnation: int
+    #: The account's secret; whoever shows it may take the name over.
+    secret: str = field(repr=False)
+    settings: Settings
+    record: Record = field(repr=False)
+    rabbitmq: RabbitAddress
+    redis: RedisAddress
+    clock: Clock = field(default_factory=Clock)
+    #: Set while the client runs; cleared while it is frozen. Receivers await it first.
+    gate: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
+
+    def __post_init__(self) -> None:
+        self.gate.set()
+        self._numbers = 0
+        self._seqs: defaultdict[str, int] = defaultdict(int)
+        self._unsettled: dict[str, Message] = {}
+
+    @property
+    def connection_name(self) -> str:
+        """``lab/user/incarnation``: how the brokers' own tools show this client."""
+        return f"{self.lab}/{self.user}/{self.incarnation}"
+
+    def fact(self, kind: str, chat: str, *rest: Any) -> None:
+        """Record a fact about this user."""
+        self.record((kind, now(), self.user, self.incarnation, chat, *rest))
+
+    def message(self, chat: str, to: str, body: str, id: str | None = None) -> Message:
+        """The next message of this life in ``chat``; with the ``id`` of one whose outcome
+        is unknown, that very message again."""
+        if id is not None and id in self._unsettled:
+            return self._unsettled[id]
+        if id is None:
+            self._numbers += 1
+            id = f"{self.user}:{self.incarnation}:{self._numbers}"
+        self._seqs[chat] = seq = self._seqs[chat] + 1
+        return Message(id, self.user, self.incarnation, to, body, seq, now(), self.clock.tick())
+
+    def unsettled(self, message: Message) -> None:
+        """Keep a message of unknown outcome, so that it can be sent again unchanged."""
+        if len(self._unsettled) >= UNSETTLED_LIMIT:
+            self._unsettled.pop(next(iter(self._unsettled)))
+        self._unsettled[message.id] = message
+
+    def settled(self, id: str) -> None:
+        """The outcome of ``id`` is known."""
+        self._unsettled.pop(id, None)
+
+    def last_seqs(self) -> dict[str, int]:
+        """The last sequence number used in each conversation."""
+        return dict(self._seqs)
+
+
+def new_secret() -> str:
+    """A random secret for an account, 128 bits."""
+    return secrets.token_hex(16)
+
+
+class Seen:
+    """Ids that were shown already, the newest ``limit`` of them.
+
+    ``add`` says whether an id is new. A client that sees a second copy drops it and records
+    Discarded.
+    """
+
+    def __init__(self, limit: int = 100_000) -> None:
+        self._limit = limit
+        self._ids: dict[str, None] = {}
+
+    def add(self, id: str) -> bool:
+        """True when ``id`` was not there yet."""
+        if id in self._ids:
+            return False
+        if len(self._ids) >= self._limit:
+            self._ids.pop(next(iter(self._ids)))
+        self._ids[id] = None
+        return True
+
+    def __len__(self) -> int:
+        return len(self._ids)

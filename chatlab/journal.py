@@ -1,0 +1,317 @@
+"""The journal: what happened, recorded once, where it happened.
+
+A fact is appended as a plain tuple ``(kind, at, user, incarnation, chat, …)``: the cheapest
+thing on the path of a message. Reading gives frozen values (:class:`Sent`,
+:class:`Delivered`, …); counts, plots, verdicts and reports are functions of these. On disk a
+journal is JSON Lines: a header, then one array a fact.
+
+The order matters: ``Sent`` is recorded before the message leaves, ``Delivered`` before the
+acknowledgement. So a message whose fact is missing was not handled, never the reverse.
+
+Fields common to all facts:
+
+- ``at``: seconds since the epoch, by the clock of the process that recorded it;
+- ``user``: the user it happened to; for a fault and a drain ``""``;
+- ``incarnation``: the life of that user's client, from 1; 0 when it has none;
+- ``chat``: the conversation (``private:ana:bob``, ``group:sd``, ``insults``); ``""`` for what
+  concerns the user or the lab as a whole.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from chatlab.errors import InvalidInput
+from chatlab.messages import Message
+
+FORMAT = 1
+
+Row = tuple[Any, ...]
+#: Takes one row: ``("Sent", now(), "ana", 1, "group:sd", message)``.
+Record = Callable[[Row], None]
+
+#: The clock of facts: seconds since the epoch, the same for all processes of a machine.
+now = time.time
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """What every fact says."""
+
+    at: float
+    user: str
+    incarnation: int
+    chat: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sent(Fact):
+    """The user handed this message to its client; recorded before it leaves."""
+
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmed(Fact):
+    """Server or broker took responsibility for it; ``waiting`` and ``listeners`` as in
+    :class:`chatlab.messages.Receipt`."""
+
+    id: str
+    waiting: int | None
+    listeners: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Returned(Fact):
+    """It reached nobody: unroutable, or nobody but the sender listens."""
+
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failed(Fact):
+    """It was definitely not accepted."""
+
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Uncertain(Fact):
+    """Nobody knows whether it was accepted."""
+
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered(Fact):
+    """``user`` was shown this message; ``redelivered``: handed out before, never acked."""
+
+    message: Message
+    redelivered: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Discarded(Fact):
+    """A second copy arrived and was not shown."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Handled(Fact):
+    """The work on it is done (insults with ``work``)."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Acked(Fact):
+    """Its receiver acknowledged it; the store may forget it."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Connected(Fact):
+    """``chat`` empty: the user came online (``backend`` empty). Otherwise it now receives
+    from (``role`` producer: sends to) that conversation; ``backend`` with its options."""
+
+    backend: str
+    role: str
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnected(Fact):
+    """The reverse of :class:`Connected`; ``reason`` empty when asked for."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribed(Fact):
+    """From now on the conversation's messages are meant for this user."""
+
+    backend: str
+
+
+@dataclass(frozen=True, slots=True)
+class Left(Fact):
+    """Unsubscribed for good."""
+
+
+@dataclass(frozen=True, slots=True)
+class Crashed(Fact):
+    """The user's client ended without a goodbye."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen(Fact):
+    """The user's client stopped without ending."""
+
+
+@dataclass(frozen=True, slots=True)
+class Thawed(Fact):
+    """A frozen client goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class FaultBegan(Fact):
+    """A fault on a service or link: ``fault`` kill, pause, cut, slow; ``target`` for
+    instance ``rabbitmq`` or ``bob-rabbitmq``."""
+
+    fault: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class FaultEnded(Fact):
+    """The same fault is over: the service answers again, the link is whole."""
+
+    fault: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class Drained(Fact):
+    """``lab.settle`` looked: so many deliveries were still due (0: nothing is)."""
+
+    waiting: int
+
+
+KINDS: dict[str, type[Fact]] = {
+    kind.__name__: kind
+    for kind in (
+        *(Sent, Confirmed, Returned, Failed, Uncertain),
+        *(Delivered, Discarded, Handled, Acked),
+        *(Connected, Disconnected, Subscribed, Left, Crashed, Frozen, Thawed),
+        *(FaultBegan, FaultEnded, Drained),
+    )
+}
+_WIDTH = {name: len(fields(kind)) + 1 for name, kind in KINDS.items()}
+
+F = TypeVar("F", bound=Fact)
+
+
+class Journal:
+    """An append-only list of facts with a header.
+
+    ``append`` may be called from any thread (a list append is atomic in CPython); rows of
+    one process are in the order of what happened there.
+    """
+
+    def __init__(self, rows: Iterable[Row] = (), **header: Any) -> None:
+        self.rows: list[Row] = list(rows)
+        #: Free facts about the run: ``tier``, ``versions``, ``lab``, ``scene``, ``settings``.
+        self.header: dict[str, Any] = header
+        self.append: Record = self.rows.append
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[Fact]:
+        return self.facts()
+
+    def facts(self, *kinds: type[F]) -> Iterator[F]:
+        """The facts in order; with ``kinds``, only these."""
+        wanted = {kind.__name__ for kind in kinds} or KINDS.keys()
+        for row in self.rows[:]:
+            if row[0] in wanted:
+                yield cast(F, KINDS[row[0]](*row[1:]))
+
+    def counts(self) -> dict[str, int]:
+        """How many facts of each kind, in the order of :data:`KINDS`."""
+        found = Counter(row[0] for row in self.rows[:])
+        return {kind: found[kind] for kind in KINDS if found[kind]}
+
+    def merged(self, *others: Journal) -> Journal:
+        """One journal of several processes: by time, each process's own order kept."""
+        streams: dict[tuple[Any, ...], list[Row]] = {}
+        for number, journal in enumerate((self, *others)):
+            for row in journal.rows[:]:
+                streams.setdefault((number, row[2], row[3]), []).append(row)
+        # A stable sort on a clock that never goes back within a stream keeps its order.
+        rows: list[tuple[float, Row]] = []
+        for stream in streams.values():
+            latest = 0.0
+            for row in stream:
+                latest = max(latest, row[1])
+                rows.append((latest, row))
+        rows.sort(key=lambda entry: entry[0])
+        return Journal((row for _, row in rows), **self.header)
+
+    def save(self, path: Path | str) -> Path:
+        """Write as JSON Lines, a header first. Returns the path."""
+        path = Path(path)
+        with path.open("w", encoding="utf-8") as file:
+            file.write(json.dumps({"chatlab-journal": FORMAT, **self.header}) + "\n")
+            file.writelines(encode(row) + "\n" for row in self.rows[:])
+        return path
+
+    @classmethod
+    def load(cls, path: Path | str) -> Journal:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            InvalidInput: not a journal, another format, or a damaged line; names the line.
+        """
+        path = Path(path)
+        with path.open(encoding="utf-8") as file:
+            lines = iter(file)
+            try:
+                header = json.loads(next(lines, ""))
+                version = header.pop("chatlab-journal")
+            except (ValueError, KeyError, AttributeError) as error:
+                raise InvalidInput(f"{path} is not a chatlab journal.") from error
+            if version != FORMAT:
+                raise InvalidInput(f"{path} has journal format {version}, not {FORMAT}.")
+            journal = cls(**header)
+            for number, line in enumerate(lines, 2):
+                try:
+                    journal.append(decode(line))
+                except InvalidInput as error:
+                    raise InvalidInput(f"{path}, line {number}: {error.what}") from error
+        return journal
+
+    def table(self) -> list[dict[str, Any]]:
+        """One dictionary a fact, for pandas and the like."""
+        return [{"kind": type(fact).__name__, **_as_dict(fact)} for fact in self]
+
+
+def encode(row: Row) -> str:
+    """One row as a JSON line without its end."""
+    return json.dumps(row, ensure_ascii=False, separators=(",", ":"))
+
+
+def decode(line: str | bytes) -> Row:
+    """The row that :func:`encode` wrote.
+
+    Raises:
+        InvalidInput: not JSON, an unknown kind, or the wrong number of fields.
+    """
+    try:
+        row = json.loads(line)
+        kind = row[0]
+        if len(row) != _WIDTH[kind]:
+            raise InvalidInput(f"a {kind} has {_WIDTH[kind]} fields, not {len(row)}.")
+        if kind in ("Sent", "Delivered"):
+            row[5] = Message(*row[5])
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        if isinstance(error, InvalidInput):
+            raise
+        raise InvalidInput(f"no fact: {str(line)[:60]!r}.") from error
+    return tuple(row)
+
+
+def _as_dict(fact: Fact) -> dict[str, Any]:
+    values = {f.name: getattr(fact, f.name) for f in fields(fact)}
+    message = values.pop("message", None)
+    return {**values, **message._asdict()} if message is not None else values

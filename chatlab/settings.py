@@ -1,0 +1,131 @@
+"""Settings: one frozen value, from defaults, a TOML file and the environment.
+
+Order, later wins: the defaults below; a TOML file (``CHATLAB_CONFIG``, else
+``chatlab.toml`` in the working directory, else in the user's configuration folder);
+environment variables ``CHATLAB_<NAME>``, for instance ``CHATLAB_REDIS_URL``. This is the
+only module that reads the environment. Secrets (the URLs may hold passwords) are kept out
+of ``repr``.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from chatlab.errors import InvalidInput
+
+PREFIX = "CHATLAB_"
+
+
+def _default_folder() -> Path:
+    return Path(platformdirs.user_cache_dir("chatlab", appauthor=False))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """All that can be set from outside. Times are in seconds."""
+
+    #: AMQP URL of a RabbitMQ of one's own; empty: a private one is started.
+    rabbitmq_url: str = field(default="", repr=False)
+    #: Management API of that RabbitMQ, for instance ``http://user:secret@host:15672``.
+    management_url: str = field(default="", repr=False)
+    #: URL of a Redis of one's own; empty: a private one is started.
+    redis_url: str = field(default="", repr=False)
+    #: Folder of private brokers, downloaded programs and logs.
+    folder: Path = field(default_factory=_default_folder)
+    #: The private brokers stop when nobody has held a lease for so long.
+    idle_seconds: float = 300.0
+    #: A broker that has not started by then has failed.
+    start_seconds: float = 90.0
+    #: Deadline of a send, a claim, a look-up.
+    send_seconds: float = 5.0
+    #: A presence that is not renewed disappears after so long.
+    lease_seconds: float = 3.0
+    #: AMQP heartbeat; a long C call that holds the GIL must fit in (FACTS of the broker).
+    heartbeat_seconds: int = 30
+    #: gRPC keepalive: ping an idle peer after so long …
+    keepalive_seconds: float = 10.0
+    #: … and give it up when it has not answered after so long.
+    keepalive_timeout_seconds: float = 5.0
+
+    @classmethod
+    def load(
+        cls, environ: Mapping[str, str] | None = None, file: Path | None = None
+    ) -> Settings:
+        """Read the TOML file and the environment.
+
+        Raises:
+            InvalidInput: an unknown key, or a value of the wrong type, in either.
+        """
+        environ = os.environ if environ is None else environ
+        values: dict[str, Any] = {}
+        path = file or _find_file(environ)
+        if path is not None:
+            values |= _read_file(path)
+        for entry in fields(cls):
+            text = environ.get(PREFIX + entry.name.upper())
+            if text:
+                values[entry.name] = text
+        return cls(**{name: _convert(name, value) for name, value in values.items()})
+
+    def as_environ(self) -> dict[str, str]:
+        """The same settings as environment variables, for a child process."""
+        return {PREFIX + f.name.upper(): str(getattr(self, f.name)) for f in fields(self)}
+
+
+def child_environ(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """A copy of this process's environment with ``extra`` on top."""
+    return {**os.environ, **(extra or {})}
+
+
+def default_environ(name: str, value: str) -> None:
+    """Set an environment variable of this process unless the user already did."""
+    os.environ.setdefault(name, value)
+
+
+def _find_file(environ: Mapping[str, str]) -> Path | None:
+    named = environ.get(PREFIX + "CONFIG")
+    if named:
+        if not Path(named).is_file():
+            raise InvalidInput(f"{PREFIX}CONFIG names {named}, which is no file.")
+        return Path(named)
+    folder = Path(platformdirs.user_config_dir("chatlab", appauthor=False))
+    for path in (Path("chatlab.toml"), folder / "chatlab.toml"):
+        if path.is_file():
+            return path
+    return None
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"{path} is not valid TOML: {error}.") from error
+    known = {f.name for f in fields(Settings)}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise InvalidInput(
+            f"{path} sets {', '.join(unknown)}, which chatlab does not know.",
+            todo=f"Known are: {', '.join(sorted(known))}.",
+        )
+    return values
+
+
+def _convert(name: str, value: Any) -> Any:
+    default = next(f for f in fields(Settings) if f.name == name)
+    kind = {"str": str, "Path": Path, "float": float, "int": int}[str(default.type)]
+    try:
+        converted = kind(value)
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(
+            f"The setting {name} must be a {kind.__name__}, not {value!r}."
+        ) from error
+    if isinstance(converted, int | float) and converted <= 0:
+        raise InvalidInput(f"The setting {name} must be greater than 0, not {value!r}.")
+    return converted
