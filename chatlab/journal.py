@@ -29,6 +29,7 @@ from typing import Any, TypeVar, cast
 
 from chatlab.errors import InvalidInput
 from chatlab.messages import Message
+from chatlab.tables import Table, card
 
 FORMAT = 1
 
@@ -281,9 +282,17 @@ class Journal:
                     raise InvalidInput(f"{path}, line {number}: {error.what}") from error
         return journal
 
-    def table(self) -> list[dict[str, Any]]:
-        """One dictionary a fact, for pandas and the like."""
-        return [{"kind": type(fact).__name__, **_as_dict(fact)} for fact in self]
+    def table(self) -> Table:
+        """One row a fact, in order."""
+        rows = ({"kind": type(fact).__name__, **_as_dict(fact)} for fact in self)
+        return Table(rows, f"journal of {len(self)} facts")
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{number} {kind}" for kind, number in self.counts().items())
+        return f"<Journal of {len(self)} facts: {counts or 'none'}>"
+
+    def _repr_html_(self) -> str:
+        return card(f"journal of {len(self)} facts", self.counts())
 
 
 def encode(row: Row) -> str:

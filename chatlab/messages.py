@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from chatlab.errors import InvalidInput
+from chatlab.tables import card
 
 #: Longest name: 64 characters, and 96 bytes of UTF-8 (AMQP names end at 255 bytes).
 NAME_CHARACTERS = 64
@@ -46,6 +47,11 @@ class Message(NamedTuple):
     #: The sender's Lamport clock; 0 from an outsider.
     clock: int
 
+    def _repr_html_(self) -> str:
+        return card(
+            f"message {self.id}", {"from": self.sender, "to": self.to, "body": self.body}
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
@@ -60,6 +66,14 @@ class Receipt:
     listeners: int | None = None
     #: Why, when the outcome is not ``confirmed``.
     reason: str = ""
+    #: The class of :mod:`chatlab.errors` that says the same, where there is one.
+    error: str = ""
+
+    def _repr_html_(self) -> str:
+        facts = {"outcome": self.outcome, "waiting": self.waiting, "listeners": self.listeners}
+        return card(
+            f"receipt {self.id}", facts | ({"reason": self.reason} if self.reason else {})
+        )
 
 
 class Clock:

@@ -4,23 +4,42 @@ The only importer of the ``redis`` package. RESP2 and bytes-to-text decoding are
 because redis-py's defaults differ between major versions. Only commands of Redis 7.0 are
 used. Reading the clock is Redis' own (``TIME`` inside the scripts), so that the machines'
 clocks need not agree.
+
+A command first takes a connection from the pool, which connects, logs in and notices a
+dead one. Whatever fails until then is definite: the command has not left. What fails later
+is not, unless Redis itself answers with an error.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
+from urllib.parse import quote
 
 import redis.asyncio
-import redis.exceptions
+from redis import exceptions as driver_errors
 from redis.asyncio.client import PubSub
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from chatlab.errors import ChatlabError, SendFailed, SendUncertain, ServiceUnavailable
+from chatlab.errors import (
+    ChatlabError,
+    InvalidInput,
+    SendFailed,
+    SendUncertain,
+    ServiceUnavailable,
+)
 from chatlab.services.addresses import RedisAddress
+
+#: Most connections of one client; further commands wait for a free one.
+CONNECTIONS = 50
+#: How long closing waits for the goodbyes of sockets whose other side does not read.
+CLOSE_SECONDS = 1.0
+
+#: Answers by which Redis says that it cannot work now; the command was not run.
+_NOT_READY = ("LOADING", "MISCONF", "READONLY", "MASTERDOWN", "NOREPLICAS", "BUSY", "TRYAGAIN")
 
 
 class Script:
@@ -31,11 +50,12 @@ class Script:
 
 
 class ScriptError(ChatlabError):
-    """A script's own ``redis.error_reply('CODE …')``; ``code`` is its first word."""
+    """Redis refused the command or script; ``code`` is the first word of its answer, for
+    instance that of a script's own ``redis.error_reply('CODE …')``."""
 
-    def __init__(self, text: str) -> None:
-        super().__init__(f"Redis refused: {text}.")
-        self.code = text.split()[0] if text else ""
+    def __init__(self, what: str, effect: str = "", todo: str = "", *, code: str = "") -> None:
+        super().__init__(what, effect, todo)
+        self.code = code
 
 
 class Redis:
@@ -44,7 +64,7 @@ class Redis:
     Args:
         address: where it is (through the user's link).
         deadline: seconds after which a command that got no answer is given up.
-        name: shown by CLIENT LIST.
+        name: shown by CLIENT LIST; what Redis does not allow in one is percent-encoded.
     """
 
     def __init__(self, address: RedisAddress, *, deadline: float = 5.0, name: str = "") -> None:
@@ -52,20 +72,28 @@ class Redis:
         self.prefix = address.prefix
         self.deadline = deadline
         self._scripts: dict[Script, Any] = {}
-        #: The driver, for plain commands; wrap them in :meth:`mapped`.
-        self.driver: redis.asyncio.Redis = redis.asyncio.Redis(
-            host=address.host,
-            port=address.port,
-            username=address.user or None,
-            password=address.password or None,
-            db=address.db,
-            ssl=address.tls,
-            protocol=2,
-            decode_responses=True,
-            socket_timeout=deadline,
-            socket_connect_timeout=deadline,
-            retry=Retry(NoBackoff(), 0),
-            client_name=name or None,
+        connection: type[redis.asyncio.Connection] = (
+            redis.asyncio.SSLConnection if address.tls else redis.asyncio.Connection
+        )
+        #: The driver, for plain commands; wrap them in :func:`mapped`.
+        self.driver: redis.asyncio.Redis = redis.asyncio.Redis.from_pool(
+            _Pool(
+                max_connections=CONNECTIONS,
+                timeout=deadline,
+                connection_class=connection,
+                host=address.host,
+                port=address.port,
+                username=address.user or None,
+                password=address.password or None,
+                db=address.db,
+                protocol=2,
+                decode_responses=True,
+                socket_timeout=deadline,
+                socket_connect_timeout=deadline,
+                socket_keepalive=True,
+                retry=Retry(NoBackoff(), 0),
+                client_name=quote(name, safe="/:@") or None,
+            )
         )
 
     def key(self, *parts: str) -> str:
@@ -84,53 +112,94 @@ class Redis:
         if registered is None:
             registered = self._scripts[script] = self.driver.register_script(script.source)
         with mapped(self.address):
-            return await registered(keys=list(keys), args=list(args))
+            return await registered(keys=keys, args=args)
 
     @asynccontextmanager
     async def subscription(self, *channels: str) -> AsyncIterator[PubSub]:
-        """A pub/sub subscription that Redis has confirmed before the body runs."""
+        """A pub/sub subscription that Redis has confirmed before the body runs.
+
+        After a lost connection redis-py subscribes again without a word: what was published
+        in between is not seen.
+        """
         pubsub = self.driver.pubsub()
         try:
             with mapped(self.address):
                 await pubsub.subscribe(*channels)
-                for _ in channels:
-                    await pubsub.get_message(timeout=self.deadline)
+                await self._confirmed(pubsub, set(channels))
             yield pubsub
         finally:
-            await pubsub.aclose()  # type: ignore[no-untyped-call]
+            with suppress(driver_errors.RedisError, OSError):
+                await pubsub.aclose()  # type: ignore[no-untyped-call]
+
+    async def _confirmed(self, pubsub: PubSub, channels: set[str]) -> None:
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self.deadline
+        while channels:
+            message = await pubsub.get_message(timeout=max(0.0, until - loop.time()))
+            if message is None:
+                raise driver_errors.TimeoutError("SUBSCRIBE is not confirmed")
+            if message["type"] == "subscribe":
+                channels.discard(message["channel"])
 
     async def close(self) -> None:
         """Close all connections; never raises for a Redis that is gone."""
-        try:
-            async with asyncio.timeout(1):
+        with suppress(TimeoutError, OSError, driver_errors.RedisError):
+            async with asyncio.timeout(CLOSE_SECONDS):
                 await self.driver.aclose()
-        except (TimeoutError, OSError, redis.exceptions.RedisError):
-            self.driver.connection_pool.reset()
+
+
+class _NotReached(driver_errors.ConnectionError):
+    """No connection could be had: the command has not left."""
+
+
+class _Pool(redis.asyncio.BlockingConnectionPool):
+    """A bounded pool that tells "not reached" from "broke afterwards"."""
+
+    async def get_connection(self, *args: Any, **options: Any) -> Any:
+        try:
+            return await super().get_connection(*args, **options)  # type: ignore[no-untyped-call]
+        except (driver_errors.AuthenticationError, driver_errors.BusyLoadingError):
+            raise
+        except (driver_errors.ConnectionError, driver_errors.TimeoutError) as error:
+            raise _NotReached(str(error)) from error
 
 
 @contextmanager
 def mapped(address: RedisAddress) -> Iterator[None]:
     """Turn what redis-py raises into errors of chatlab.
 
-    A refused or failed *connect* is definite (ServiceUnavailable); a time-out or a break
-    after the request may have left is not (SendUncertain).
+    Raises:
+        ServiceUnavailable: not reached, refused the credentials, or not ready; definite.
+        SendFailed: out of memory; definite.
+        ScriptError: any other answer of Redis that is an error.
+        SendUncertain: the connection broke or timed out after the request may have left.
     """
-    where = f"{address.product} at {address.host}:{address.port}"
     try:
         yield
-    except redis.exceptions.TimeoutError as error:
-        if "connecting" in str(error):
-            raise ServiceUnavailable(f"{where} does not answer.") from error
-        raise SendUncertain(f"{where} did not answer in time.") from error
-    except (redis.exceptions.AuthenticationError, redis.exceptions.NoPermissionError) as error:
-        raise ServiceUnavailable(f"{where} refuses our credentials.") from error
-    except (redis.exceptions.BusyLoadingError, redis.exceptions.ReadOnlyError) as error:
-        raise ServiceUnavailable(f"{where} is not ready: {error}.") from error
-    except redis.exceptions.ConnectionError as error:
-        if isinstance(error.__cause__, OSError) and "connecting" in str(error):
-            raise ServiceUnavailable(f"{where} is not running.") from error
-        raise SendUncertain(f"The connection to {where} broke.") from error
-    except redis.exceptions.OutOfMemoryError as error:
-        raise SendFailed(f"{where} is out of memory.") from error
-    except redis.exceptions.ResponseError as error:
-        raise ScriptError(str(error)) from error
+    except (driver_errors.RedisError, OSError) as error:
+        raise _translate(error, address) from error
+
+
+def _translate(error: Exception, address: RedisAddress) -> ChatlabError:
+    where = f"{address.product} at {address.host}:{address.port}"
+    text = str(error)
+    code = text.split(maxsplit=1)[0] if text else ""
+    match error:
+        case _NotReached():
+            return ServiceUnavailable(f"{where} does not answer: {text.rstrip('.')}.")
+        case driver_errors.AuthenticationError() | driver_errors.NoPermissionError():
+            return ServiceUnavailable(f"{where} refuses our credentials.")
+        case driver_errors.DataError():
+            return InvalidInput(f"Redis takes text, bytes and numbers: {text.rstrip('.')}.")
+        case driver_errors.OutOfMemoryError():
+            return SendFailed(f"{where} is out of memory.")
+        case driver_errors.BusyLoadingError() | driver_errors.ReadOnlyError():
+            return ServiceUnavailable(f"{where} is not ready: {text.rstrip('.')}.")
+        case driver_errors.ResponseError() if code in _NOT_READY:
+            return ServiceUnavailable(f"{where} is not ready: {text.rstrip('.')}.")
+        case driver_errors.ResponseError():
+            return ScriptError(f"{where} refused: {text.rstrip('.')}.", code=code)
+        case driver_errors.TimeoutError() | TimeoutError():
+            return SendUncertain(f"{where} did not answer in time.")
+        case _:
+            return SendUncertain(f"The connection to {where} broke.")

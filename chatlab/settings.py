@@ -72,6 +72,15 @@ class Settings:
             text = environ.get(PREFIX + entry.name.upper())
             if text:
                 values[entry.name] = text
+        return cls.of(values)
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Settings:
+        """From names and values, texts converted.
+
+        Raises:
+            InvalidInput: a value of the wrong type.
+        """
         return cls(**{name: _convert(name, value) for name, value in values.items()})
 
     def as_environ(self) -> dict[str, str]:
@@ -82,6 +91,11 @@ class Settings:
 def child_environ(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """A copy of this process's environment with ``extra`` on top."""
     return {**os.environ, **(extra or {})}
+
+
+def one_time_token() -> str:
+    """The token with which a process that we spawned proves itself; read once."""
+    return os.environ.pop(PREFIX + "TOKEN", "")
 
 
 def default_environ(name: str, value: str) -> None:

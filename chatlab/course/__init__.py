@@ -1,0 +1,1 @@
+"""The course: what the notebooks need besides the lab."""

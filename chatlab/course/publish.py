@@ -1,0 +1,63 @@
+"""Run the notebooks and write them as they are committed: ``python -m chatlab.course.publish``.
+
+Committed notebooks are executed, so that a reader on the web sees the pictures. To keep them
+comparable, execution counts run 1..n, times and machine facts are taken out of the metadata,
+widget state is dropped and outputs that differ from run to run (progress, stderr) are removed.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbclient import NotebookClient
+
+CELL_SECONDS = 120
+KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
+
+
+def publish(path: Path) -> None:
+    """Execute one notebook in its folder and write it back normalised."""
+    book = nbformat.read(path, as_version=4)
+    client = NotebookClient(
+        book, timeout=CELL_SECONDS, resources={"metadata": {"path": str(path.parent)}}
+    )
+    client.execute()
+    normalise(book)
+    nbformat.write(book, path)
+
+
+def normalise(book: Any) -> None:
+    """Take out of an executed notebook what belongs to one run or one machine."""
+    book.metadata = {"kernelspec": KERNEL, "language_info": {"name": "python"}}
+    number = 0
+    for cell in book.cells:
+        cell.metadata = {k: v for k, v in cell.metadata.items() if k == "tags"}
+        if cell.cell_type != "code":
+            continue
+        number += 1
+        cell.execution_count = number
+        cell.outputs = [output for output in cell.outputs if _kept(output)]
+        for output in cell.outputs:
+            if output.output_type == "execute_result":
+                output.execution_count = number
+
+
+def _kept(output: Any) -> bool:
+    if output.output_type == "stream":
+        return bool(output.name == "stdout")
+    return not output.get("data", {}).get("text/html") == ""
+
+
+def main() -> None:
+    """Publish the notebooks named, or all in ``notebooks/``."""
+    named = [Path(name) for name in sys.argv[1:]]
+    for path in named or sorted(Path("notebooks").glob("*.ipynb")):
+        publish(path)
+        sys.stdout.write(f"{path}: executed\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,301 @@
+"""Chats: a user's handles on conversations, as a cell uses them.
+
+Synchronous and thread-safe: sending goes through the background loop, reading looks at the
+inbox that the journal feeds. A handle belongs to one scene; when the next begins, it still
+shows what it received and refuses to send.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from chatlab import errors
+from chatlab import messages as m
+from chatlab.errors import ChatClosed, InvalidInput, SendFailed, SendUncertain, WaitTimeout
+from chatlab.messages import Message, Receipt
+from chatlab.tables import Table, html
+
+if TYPE_CHECKING:
+    from chatlab.lab.users import User
+
+#: Default of every waiting call, in seconds.
+WAIT_SECONDS = 5.0
+#: A notebook shows so many of a chat's newest messages.
+SHOWN_MESSAGES = 8
+
+
+class Chat:
+    """A user's handle on one conversation. Made by the verbs of :class:`User`."""
+
+    def __init__(self, user: User, chat: str, to: str, backend: str) -> None:
+        self.user = user
+        #: The conversation as the journal names it.
+        self.chat = chat
+        #: The other user, or the group.
+        self.to = to
+        self.backend = backend
+        self._scene = user.lab.current
+        self._seat = user._seat
+        self._inbox = self._seat.inbox(chat)
+        self._next = 0
+
+    # -- sending
+
+    def send(self, body: str, *, id: str | None = None) -> Receipt:
+        """Send one message and wait until server or broker answered for it.
+
+        Args:
+            body: 1 byte to 64 KiB of text.
+            id: that of a message of unknown outcome: the same message again.
+
+        Raises:
+            InvalidInput: a body that cannot be sent.
+            SendFailed: it was definitely not accepted; the subclass says why.
+            SendUncertain: nobody knows; ``error.receipt.id`` may be sent again.
+        """
+        (receipt,) = self._send([m.check_body(body)], [id] if id else [])
+        if receipt.outcome == "failed":
+            kind = getattr(errors, receipt.error or "SendFailed", SendFailed)
+            raise _with(kind(receipt.reason, SendFailed.effect), receipt)
+        if receipt.outcome == "uncertain":
+            raise _with(SendUncertain(receipt.reason), receipt)
+        return receipt
+
+    def send_many(self, bodies: Iterable[str]) -> list[Receipt]:
+        """Send in order, pipelined. One receipt a message, failed and uncertain included.
+
+        Raises:
+            InvalidInput: a body that cannot be sent; then none was.
+            SendFailed: the handle is closed or the user not online; then none was sent.
+        """
+        return self._send([m.check_body(body) for body in bodies])
+
+    def _send(self, bodies: Sequence[str], ids: Sequence[str] = ()) -> list[Receipt]:
+        self._open()
+        work = self._seat.do(
+            "send",
+            chat=self.chat,
+            to=self.to,
+            backend=self.backend,
+            bodies=list(bodies),
+            ids=list(ids),
+        )
+        receipts: list[Receipt] = self.user.lab._call(work)
+        return receipts
+
+    def _open(self) -> None:
+        if self._scene is not self.user.lab.current:
+            raise ChatClosed(
+                f"This handle belongs to the scene {self._scene.name!r}, which is over.",
+                "Nothing was sent.",
+            )
+        if self._inbox.ended:
+            raise errors.Taken(f"This handle has ended: {self._inbox.ended}.")
+
+    # -- reading
+
+    @property
+    def received(self) -> list[Message]:
+        """What the user was shown in this scene, oldest first (in a group: its own too)."""
+        return self._inbox.received[:]
+
+    @property
+    def messages(self) -> list[Message]:
+        """Both directions, in the order in which this user saw them."""
+        return self._inbox.messages[:]
+
+    def __len__(self) -> int:
+        return len(self._inbox.received)
+
+    def __bool__(self) -> bool:
+        return True  # an empty chat is still a chat
+
+    def __iter__(self) -> Iterator[Message]:
+        return iter(self.received)
+
+    def next(self, timeout: float = WAIT_SECONDS) -> Message:
+        """The next unread message of this handle.
+
+        Raises:
+            WaitTimeout: none came within ``timeout`` seconds.
+        """
+        index = self._next
+        received = self._inbox.received
+        found = self._inbox.wait(
+            lambda: received[index] if len(received) > index else None, timeout
+        )
+        if found is None:
+            raise WaitTimeout(f"No unread message for {self.user.name} in {timeout:g} s.")
+        self._next = index + 1
+        return found
+
+    def wait(self, n: int, timeout: float = WAIT_SECONDS) -> list[Message]:
+        """The first ``n`` messages of this scene, as soon as there are so many.
+
+        Raises:
+            WaitTimeout: says how many there are after ``timeout`` seconds.
+        """
+        received = self._inbox.received
+        found = self._inbox.wait(lambda: received[:n] if len(received) >= n else None, timeout)
+        if found is None:
+            raise WaitTimeout(
+                f"{self.user.name} has {len(received)} of {n} messages after {timeout:g} s."
+            )
+        return found
+
+    def wait_for(self, what: Receipt | Message | str, timeout: float = WAIT_SECONDS) -> Message:
+        """The message of this receipt (or with this id), as soon as the user sees it.
+
+        Raises:
+            WaitTimeout: after ``timeout`` seconds; says where the message is.
+        """
+        id = what if isinstance(what, str) else what.id
+        seen = 0
+
+        def look() -> Message | None:
+            nonlocal seen
+            received = self._inbox.received
+            while seen < len(received):
+                if received[seen].id == id:
+                    return received[seen]
+                seen += 1
+            return None
+
+        found = self._inbox.wait(look, timeout)
+        if found is None:
+            where = self.user.lab._whereabouts(id, self.user.name)
+            raise WaitTimeout(
+                f"{self.user.name} has not seen message {id} after {timeout:g} s: {where}."
+            )
+        return found
+
+    def follow(self, seconds: float = WAIT_SECONDS) -> Iterator[Message]:
+        """Unread messages as they come, for so many seconds."""
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            try:
+                yield self.next(timeout=left)
+            except WaitTimeout:
+                return
+
+    # -- looks
+
+    def table(self) -> Table:
+        """Both directions as rows: from, body, time."""
+        rows = (
+            {"from": x.sender, "body": x.body, "at": time.strftime("%H:%M:%S", _local(x))}
+            for x in self.messages
+        )
+        return Table(rows, f"{self.user.name} in {m.title(self.chat)}")
+
+    def __repr__(self) -> str:
+        count = len(self._inbox.received)
+        return f"<{self.user.name} in {m.title(self.chat)} ({self.backend}): {count} received>"
+
+    def _repr_html_(self) -> str:
+        newest = [{"from": x.sender, "message": x.body} for x in self.messages][
+            -SHOWN_MESSAGES:
+        ]
+        more = len(self._inbox.messages) - len(newest)
+        older = f", {more} older not shown" if more else ""
+        return html(newest, f"{self.user.name} in {m.title(self.chat)} · {self.backend}{older}")
+
+
+class PrivateChat(Chat):
+    """The conversation of two users."""
+
+
+class GroupChat(Chat):
+    """A user's handle on a group; a member or, without membership, a sender only."""
+
+    @property
+    def subscribed(self) -> bool:
+        """Whether the group's messages are meant for this user."""
+        return self._seat.groups[self.to].subscribed
+
+    @property
+    def connected(self) -> bool:
+        """Whether the user receives now."""
+        return self._seat.groups[self.to].connected
+
+    def subscribe(self) -> GroupChat:
+        """Queue and binding exist from now on; nothing is read yet. Idempotent."""
+        self._do("subscribe", subscribed=True)
+        return self
+
+    def connect(self) -> GroupChat:
+        """Read what waits and what comes. Idempotent."""
+        if not self.subscribed:
+            raise ChatClosed(
+                f"{self.user.name} is not subscribed to {self.to}.", todo="subscribe() first."
+            )
+        self._do("connect", connected=True)
+        return self
+
+    def disconnect(self) -> GroupChat:
+        """Stop reading. A durable queue stays and collects. Idempotent."""
+        if self.connected:
+            self._do("disconnect", connected=False)
+        return self
+
+    def unsubscribe(self) -> None:
+        """Leave for good: queue and binding are deleted. Idempotent."""
+        if self.subscribed:
+            self._do("unsubscribe", connected=False, subscribed=False)
+
+    def _do(self, verb: str, **after: bool) -> None:
+        self._open()
+        self.user.lab._call(self._seat.do(verb, name=self.to))
+        vars(self._seat.groups[self.to]).update(after)
+
+
+class InsultChannel(Chat):
+    """A user's part in the insult channel."""
+
+    @property
+    def role(self) -> str:
+        """``both``, ``producer`` or ``consumer``; empty after :meth:`leave`."""
+        return str((self._seat.insults or {}).get("role", ""))
+
+    def _send(self, bodies: Sequence[str], ids: Sequence[str] = ()) -> list[Receipt]:
+        if self.role == "consumer":
+            raise errors.NotPossible(
+                f"{self.user.name} only listens to insults.",
+                todo=f'{self.user.name}.insults(role="both") changes that.',
+            )
+        return super()._send(bodies, ids)
+
+    def leave(self) -> None:
+        """Take part no more. Idempotent."""
+        if self._seat.insults is not None:
+            self._open()
+            self.user.lab._call(self._seat.do("leave_insults"))
+            self._seat.insults = None
+
+
+def check_options(role: str, prefetch: int, ack: str, work: float) -> dict[str, Any]:
+    """The options of ``user.insults``.
+
+    Raises:
+        InvalidInput: an option out of its range, which is named.
+    """
+    if role not in ("both", "producer", "consumer"):
+        raise InvalidInput(f"role {role!r} is none of both, producer, consumer.")
+    if ack not in ("manual", "auto"):
+        raise InvalidInput(f"ack {ack!r} is none of manual, auto.")
+    if not isinstance(prefetch, int) or not 0 <= prefetch <= 65_535:
+        raise InvalidInput(f"prefetch is 0 (no limit) to 65,535, not {prefetch!r}.")
+    if not isinstance(work, int | float) or not 0 <= work <= 60:
+        raise InvalidInput(f"work is 0 to 60 seconds, not {work!r}.")
+    return {"role": role, "prefetch": prefetch, "ack": ack, "work": float(work)}
+
+
+def _with(error: Any, receipt: Receipt) -> Exception:
+    error.receipt = receipt
+    return error  # type: ignore[no-any-return]
+
+
+def _local(message: Message) -> time.struct_time:
+    return time.localtime(message.sent_at)

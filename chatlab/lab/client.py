@@ -1,0 +1,295 @@
+"""Client: the real client of one user, all coroutines, the same in every place.
+
+It owns the user's connections (Redis, one AMQP connection for consuming and one for
+publishing, a gRPC channel per chat server) and one handle per conversation. It runs on the
+kernel's background loop or in a process of its own (``chatlab.lab.remote``); therefore its
+verbs take and return plain values, and what it learns goes to the journal, nowhere else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from chatlab import messages as m
+from chatlab.amqp import Connections
+from chatlab.client import Life
+from chatlab.discovery import Registry
+from chatlab.errors import ChatClosed, ChatlabError, ServiceUnavailable
+from chatlab.groups import GroupMember, open_group
+from chatlab.insults import InsultMember
+from chatlab.journal import Record
+from chatlab.messages import Message, Receipt
+from chatlab.private import MailboxClient
+from chatlab.resp import Redis
+from chatlab.services.addresses import RabbitAddress, RedisAddress
+from chatlab.settings import Settings
+
+#: The chat of facts about a user as a whole.
+WHOLE = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ticket:
+    """What a client needs to begin a life: who it is and where the services are."""
+
+    lab: str
+    user: str
+    secret: str = field(repr=False)
+    settings: Settings
+    #: Both through the user's own links.
+    rabbitmq: RabbitAddress
+    redis: RedisAddress
+
+
+class Client:
+    """One user's client. ``begin`` first; every other verb needs it.
+
+    Args:
+        ticket: who and where.
+        record: takes the facts.
+        locate: kind of chat server (``mailbox-redis``) -> ``host:port``, through the
+            user's link.
+        ended: called when the client was ended from outside (a takeover).
+    """
+
+    def __init__(
+        self,
+        ticket: Ticket,
+        record: Record,
+        locate: Callable[[str], Awaitable[str]],
+        ended: Callable[[ChatlabError], None],
+    ) -> None:
+        self._ticket = ticket
+        self._record = record
+        self._locate = locate
+        self._ended = ended
+        self._redis = Redis(ticket.redis, deadline=ticket.settings.send_seconds)
+        self._registry = Registry(self._redis, ticket.settings.lease_seconds)
+        self._mailboxes: dict[str, MailboxClient] = {}
+        self._groups: dict[str, GroupMember] = {}
+        self._insults: InsultMember | None = None
+        self._lease: asyncio.Task[None] | None = None
+        self._life: Life | None = None
+        self._connections: Connections | None = None
+
+    @property
+    def life(self) -> Life:
+        """The life that began last.
+
+        Raises:
+            ChatClosed: none has.
+        """
+        if self._life is None:
+            raise ChatClosed(f"{self._ticket.user} has not come online yet.")
+        return self._life
+
+    async def begin(self) -> int:
+        """Come online: claim the name, begin a life or go on with the one there was.
+
+        Returns the incarnation.
+        """
+        t = self._ticket
+        known = self._life.incarnation if self._life else None
+        where = f"{t.lab}/{t.user}"
+        incarnation = await self._registry.claim(t.user, t.secret, where, known)
+        if self._life is None:
+            self._life = Life(
+                lab=t.lab,
+                user=t.user,
+                incarnation=incarnation,
+                secret=t.secret,
+                settings=t.settings,
+                record=self._record,
+                rabbitmq=t.rabbitmq,
+                redis=t.redis,
+            )
+        self._connections = Connections(self._life)
+        self._lease = asyncio.create_task(
+            self._registry.keep_alive(t.user, incarnation, self._taken)
+        )
+        self._life.fact("Connected", WHOLE, "", "")
+        return incarnation
+
+    def _taken(self, error: ChatlabError) -> None:
+        self._ended(error)
+
+    # -- private chats
+
+    async def mailbox(self, backend: str) -> None:
+        """Send to and receive from the chat server of this kind. Idempotent."""
+        if backend not in self._mailboxes:
+            box = MailboxClient(
+                self.life, backend, lambda: self._locate(backend), _shown, self._taken
+            )
+            self._mailboxes[backend] = box
+            try:
+                await box.open()
+            except BaseException:
+                del self._mailboxes[backend]
+                await box.close()
+                raise
+
+    # -- groups
+
+    async def group(self, name: str, backend: str | None) -> str:
+        """Have a handle on a group (no membership yet). Returns its backend."""
+        if name not in self._groups:
+            assert self._connections is not None
+            self._groups[name] = await open_group(
+                self.life, self._connections, self._registry, name, backend, _shown
+            )
+        elif backend is not None:
+            await self._registry.open_group(name, backend)  # refuses another one
+        return self._groups[name].backend
+
+    async def subscribe(self, name: str) -> None:
+        """Queue and binding exist from now on. Idempotent."""
+        member = self._member(name)
+        if not member.subscribed:
+            await member.subscribe()
+
+    async def connect(self, name: str) -> None:
+        """Receive what waits and what comes. Idempotent."""
+        member = self._member(name)
+        if not member.connected:
+            await member.connect()
+
+    async def disconnect(self, name: str) -> None:
+        """Stop receiving; what a durable queue gets from now on waits."""
+        await self._member(name).disconnect()
+
+    async def unsubscribe(self, name: str) -> None:
+        """Leave for good: queue and binding are deleted."""
+        await self._member(name).unsubscribe()
+
+    def _member(self, name: str) -> GroupMember:
+        if name not in self._groups:
+            raise ChatClosed(f"{self._ticket.user} has no handle on the group {name}.")
+        return self._groups[name]
+
+    # -- insults
+
+    async def insults(self, role: str, prefetch: int, ack: str, work: float) -> None:
+        """Take part in the insult channel, or change how."""
+        if self._insults is None:
+            assert self._connections is not None
+            self._insults = InsultMember(self.life, self._connections, _shown)
+        await self._insults.join(role, prefetch=prefetch, ack=ack, work=work)
+
+    async def leave_insults(self) -> None:
+        """Take part no more."""
+        if self._insults is not None:
+            await self._insults.leave()
+            self._insults = None
+
+    # -- all of them
+
+    async def send(
+        self, chat: str, to: str, backend: str, bodies: Sequence[str], ids: Sequence[str] = ()
+    ) -> list[Receipt]:
+        """Send in order; one receipt a message, whatever became of it."""
+        given = [*ids, *[None] * (len(bodies) - len(ids))]
+        batch = [
+            self.life.message(chat, to, body, id)
+            for body, id in zip(bodies, given, strict=True)
+        ]
+        return await self._sender(chat, to, backend)(batch)
+
+    def _sender(
+        self, chat: str, to: str, backend: str
+    ) -> Callable[[Sequence[Message]], Awaitable[list[Receipt]]]:
+        if chat == m.INSULTS:
+            if self._insults is None:
+                raise ChatClosed(f"{self._ticket.user} has left the insult channel.")
+            return self._insults.send
+        if chat == m.group(to):
+            return self._member(to).send
+        if backend not in self._mailboxes:
+            raise ChatClosed(f"{self._ticket.user} is not connected to {backend}.")
+        return self._mailboxes[backend].send
+
+    async def state(self) -> list[dict[str, Any]]:
+        """What this client remembers: rows of ``thing``, ``name``, ``value``."""
+        rows = [_row("incarnation", "", self.life.incarnation)]
+        rows += [_row("last seq", m.title(c), n) for c, n in self.life.last_seqs().items()]
+        rows.append(_row("clock", "Lamport", self.life.clock.value))
+        for name, handle in (
+            *self._mailboxes.items(),
+            *self._groups.items(),
+            *([(m.INSULTS, self._insults)] if self._insults else []),
+        ):
+            rows += [_row(key, name, value) for key, value in handle.state().items()]
+        return rows
+
+    async def end(self) -> None:
+        """Go offline: say goodbye everywhere. The life stays, for the next ``begin``."""
+        if self._life is None:
+            return
+        handles = [*self._groups.values(), *self._mailboxes.values()]
+        work = [handle.close() for handle in handles]
+        if self._insults is not None:
+            work.append(self._insults.leave())
+        self._groups, self._mailboxes, self._insults = {}, {}, None
+        outcomes = await asyncio.gather(*work, return_exceptions=True)
+        await self._stop_lease()
+        if self._connections is not None:
+            await self._connections.close()
+        try:
+            await self._registry.depart(self._ticket.user, self.life.incarnation)
+        except ChatlabError:
+            pass  # the name server is away; the lease ends the presence
+        await self._redis.close()
+        self.life.fact("Disconnected", WHOLE, "")
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException) and not isinstance(outcome, ChatlabError):
+                raise outcome
+
+    async def _stop_lease(self) -> None:
+        if self._lease is not None:
+            self._lease.cancel()
+            await asyncio.wait([self._lease])
+            self._lease = None
+
+    async def abandon(self) -> None:
+        """Crash: everything is dropped without a goodbye and nothing is recorded."""
+        for handle in (*self._groups.values(), *self._mailboxes.values(), self._insults):
+            if handle is not None:
+                handle.abandon()
+        if self._connections is not None:
+            self._connections.abandon()
+        await self._stop_lease()
+        await self._redis.close()
+
+    def freeze(self) -> None:
+        """Process nothing until :meth:`thaw`."""
+        self.life.gate.clear()
+
+    def thaw(self) -> None:
+        """Go on."""
+        self.life.gate.set()
+
+
+def _shown(_message: Message, _redelivered: bool) -> None:
+    """Messages reach the cells through the journal; nothing else is done with them."""
+
+
+def _row(thing: str, name: str, value: Any) -> dict[str, Any]:
+    return {"thing": thing, "name": name, "value": value}
+
+
+async def locate_server(registry: Registry, kind: str) -> tuple[str, int]:
+    """Where the chat server of a kind is, from the name server.
+
+    Raises:
+        ServiceUnavailable: none is registered.
+    """
+    found = await registry.find_server(kind)
+    if found is None:
+        raise ServiceUnavailable(
+            f"No {kind} chat server is registered.", todo="Start it: lab.server.start()."
+        )
+    host, _, port = found.rpartition(":")
+    return host, int(port)

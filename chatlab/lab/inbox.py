@@ -1,0 +1,70 @@
+"""Inbox: what one user has seen of one conversation, and waiting for more of it.
+
+Fed with facts on the background loop (:meth:`Inbox.feed`); read and waited on from cells.
+Waiting needs no hop through the loop: a condition wakes the cell.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from chatlab.journal import Row
+from chatlab.messages import Message
+
+T = TypeVar("T")
+
+
+class Inbox:
+    """Messages of one user in one conversation, in the order in which it saw them."""
+
+    def __init__(self, user: str) -> None:
+        self.user = user
+        #: What was shown to the user, its own copies in a group included.
+        self.received: list[Message] = []
+        #: Both directions: own messages when sent, others when shown.
+        self.messages: list[Message] = []
+        #: Why nothing more will come; empty while it may.
+        self.ended = ""
+        self._condition = threading.Condition()
+        self._waiters = 0
+
+    def feed(self, row: Row) -> None:
+        """Take a Sent or Delivered fact of this user and conversation."""
+        message = row[5]
+        if row[0] == "Delivered":
+            self.received.append(message)
+        if row[0] == "Sent" or message.sender != self.user:
+            self.messages.append(message)
+        self._wake()
+
+    def end(self, why: str) -> None:
+        """Nothing more will come; whoever waits is told."""
+        self.ended = why
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiters:
+            with self._condition:
+                self._condition.notify_all()
+
+    def wait(self, look: Callable[[], T | None], timeout: float) -> T | None:
+        """What ``look`` finds, as soon as it finds it; None after ``timeout`` seconds or
+        when nothing more will come. Can be interrupted."""
+        found = look()
+        if found is not None or timeout <= 0:
+            return found
+        deadline = time.monotonic() + timeout
+        with self._condition:
+            self._waiters += 1  # from here on, feed() notifies
+            try:
+                while (found := look()) is None and not self.ended:
+                    left = deadline - time.monotonic()
+                    if left <= 0:
+                        break
+                    self._condition.wait(left)
+            finally:
+                self._waiters -= 1
+        return found

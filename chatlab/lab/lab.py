@@ -1,0 +1,434 @@
+"""Lab: the running services, one namespace on them, the users, and the record of it all.
+
+``Lab.start(name)`` joins (or starts) the machine's private brokers, takes a namespace of its
+own on them (a RabbitMQ virtual host, a Redis key prefix) and opens the first scene. Every lab
+of a kernel runs on one background loop. When the lab is closed, or its kernel ends in
+whatever way, the supervisor removes the namespace.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import queue
+import secrets
+import threading
+import time
+from collections.abc import Coroutine
+from dataclasses import fields
+from typing import Any, TypeVar
+
+from chatlab import messages as m
+from chatlab.client import new_secret
+from chatlab.discovery import Presence, Registry, discover_by_management
+from chatlab.errors import InvalidInput, LabClosed, NotPossible
+from chatlab.journal import Journal, Row, now
+from chatlab.lab import state as states
+from chatlab.lab.client import WHOLE
+from chatlab.lab.controls import RabbitService, RedisService, ServerService
+from chatlab.lab.progress import show
+from chatlab.lab.scene import Scene
+from chatlab.lab.seat import Seat
+from chatlab.lab.servers import Servers
+from chatlab.lab.settle import Due, Settled
+from chatlab.lab.settle import rows as due_rows
+from chatlab.lab.users import PRIVATE_BACKENDS, User
+from chatlab.loop import BackgroundLoop
+from chatlab.resp import Redis
+from chatlab.services import Lease, Progress, join
+from chatlab.services.management import Management
+from chatlab.settings import Settings
+from chatlab.tables import Table, card
+
+T = TypeVar("T")
+
+#: How often ``settle`` looks.
+LOOK_SECONDS = 0.01
+#: Ways of discovery there are, the default first.
+WAYS = ("registry", "management")
+
+_kernel_lock = threading.RLock()
+_running: dict[str, Lab] = {}
+_loops: list[BackgroundLoop] = []
+
+
+class Lab:
+    """A laboratory: services, users, scenes. Made by :meth:`Lab.start`."""
+
+    def __init__(
+        self, name: str, lease: Lease, loop: BackgroundLoop, settings: Settings, links: bool
+    ) -> None:
+        self.name = name
+        self.settings = settings
+        self.links = links
+        self.lease = self._lease = lease
+        self._loop = loop
+        self._closed = False
+        self._seats: dict[str, Seat] = {}
+        self._secrets: dict[str, str] = {}
+        self._redis = Redis(lease.redis, deadline=settings.send_seconds)
+        self._registry = Registry(self._redis, settings.lease_seconds)
+        self._management = Management(lease.rabbitmq)
+        self._servers = Servers(lease, self._registry, settings)
+        self._in_use: list[str] = []
+        self.current = self._new_scene(name)
+        self.rabbitmq = RabbitService(self, "rabbitmq")
+        self.redis = RedisService(self, "redis")
+        self.server = ServerService(self, "server")
+
+    # -- beginning and end
+
+    @classmethod
+    def start(
+        cls,
+        name: str = "lab",
+        *,
+        breakable: bool = False,
+        shared: bool = False,
+        fresh: bool = False,
+        links: bool = True,
+        settings: Settings | None = None,
+    ) -> Lab:
+        """Start a lab, or return the one of this name that already runs in this kernel.
+
+        Args:
+            name: as for users; also shown by the brokers' own tools.
+            breakable: services of its own, which may be killed (the first start of such a
+                pair takes as long as RabbitMQ does).
+            shared: one namespace for all who start or join this name on these brokers.
+            fresh: close the running one first.
+            links: without, thousands of users are cheaper and cannot be cut off singly.
+            settings: default: TOML file and environment.
+
+        Raises:
+            InvalidInput: a name that cannot be, or other options than the running lab's.
+            ServiceUnavailable: a broker cannot be had or does not answer; says what to do.
+        """
+        m.check_name(name, "lab name")
+        with _kernel_lock:
+            running = _running.get(name)
+            if running is not None and fresh:
+                running.close()
+            elif running is not None:
+                if breakable and not running.breakable:
+                    raise InvalidInput(
+                        f"The lab {name} runs already and is not breakable.",
+                        todo=f'Lab.start("{name}", breakable=True, fresh=True) begins anew.',
+                    )
+                return running
+            loop = _kernel_loop()
+            lab = cls._begin(name, loop, settings or Settings.load(), breakable, shared, links)
+            _running[name] = lab
+            return lab
+
+    @classmethod
+    def join(cls, name: str, *, settings: Settings | None = None) -> Lab:
+        """Join a shared lab that another kernel started: ``Lab.start(name, shared=True)``."""
+        return cls.start(name, shared=True, settings=settings)
+
+    @classmethod
+    def _begin(
+        cls,
+        name: str,
+        loop: BackgroundLoop,
+        settings: Settings,
+        breakable: bool,
+        shared: bool,
+        links: bool,
+    ) -> Lab:
+        reports: queue.SimpleQueue[Progress] = queue.SimpleQueue()
+        unique = name if shared else f"{name}-{secrets.token_hex(3)}"
+
+        async def begin() -> Lab:
+            lease = await join(
+                settings, lab=unique, breakable=breakable, shared=shared, progress=reports.put
+            )
+            try:
+                lab = cls(name, lease, loop, settings, links)
+                await lab._servers.ensure(PRIVATE_BACKENDS[0])
+            except BaseException:
+                await lease.close()
+                raise
+            return lab
+
+        return show(loop.start(begin()), reports)
+
+    @property
+    def breakable(self) -> bool:
+        """Whether its services are its own and may be killed."""
+        return self._lease.breakable
+
+    @property
+    def closed(self) -> bool:
+        """Whether :meth:`close` has been called."""
+        return self._closed
+
+    def close(self) -> None:
+        """End the lab: users say goodbye, its namespace is removed. Idempotent."""
+        with _kernel_lock:
+            if self._closed:
+                return
+            self._closed = True
+            if _running.get(self.name) is self:
+                del _running[self.name]
+            if not self._loop.closed:
+                self._loop.call(self._close())
+
+    async def _close(self) -> None:
+        await asyncio.gather(*(seat.close() for seat in self._seats.values()))
+        await self._servers.close()
+        await self._redis.close()
+        await self._lease.close()
+
+    def __enter__(self) -> Lab:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # -- users and scenes
+
+    def user(self, name: str, *, process: bool = False) -> User:
+        """The user of this name, made and brought online when there is none yet.
+
+        Args:
+            process: in a process of its own; then a crash is SIGKILL, a freeze SIGSTOP.
+
+        Raises:
+            InvalidInput: a name that cannot be, or the other kind of an existing user.
+        """
+        clean = m.check_name(name)
+        seat = self._seats.get(clean)
+        if seat is None:
+            seat = self._seats[clean] = self._new_seat(clean, process)
+            try:
+                self._call(self._come_online(seat))
+            except BaseException:
+                del self._seats[clean]
+                raise
+        elif process and not seat.process:
+            raise InvalidInput(
+                f"{clean} exists already and has no process of its own.",
+                todo="Choose another name, or begin with process=True in a fresh lab.",
+            )
+        return User(self, clean)
+
+    def users(self, *names: str, process: bool = False) -> list[User]:
+        """:meth:`user` for each name."""
+        for name in names:
+            m.check_name(name)
+        return [self.user(name, process=process) for name in names]
+
+    def scene(self, name: str) -> Scene:
+        """A fresh start: everyone online; queues, mailboxes, keys and handles gone; a
+        journal of its own. In a shared lab this clears it for all who take part."""
+
+        async def begin() -> None:
+            await asyncio.gather(*(seat.close() for seat in self._seats.values()))
+            await self._servers.close()
+            await self._lease.wipe(keep={"accounts"})
+            await self._servers.ensure(PRIVATE_BACKENDS[0])
+            self._in_use.clear()
+            self.current = self._new_scene(name)
+            self._seats = {n: self._new_seat(n, s.process) for n, s in self._seats.items()}
+            await asyncio.gather(*(map(self._come_online, self._seats.values())))
+
+        if not name or not isinstance(name, str):
+            raise InvalidInput("A scene has a name, which its figures show.")
+        self.current.journal.append = _drop  # goodbyes of the old scene belong to nobody
+        self._call(begin())
+        return self.current
+
+    def _new_scene(self, name: str) -> Scene:
+        lease = self._lease
+        journal = Journal(
+            tier="real",
+            lab=self.name,
+            scene=name,
+            versions={
+                "RabbitMQ": lease.rabbitmq.version,
+                lease.redis.product: lease.redis.version,
+            },
+        )
+        self._due = Due()
+        return Scene(self, name, journal)
+
+    def _new_seat(self, name: str, process: bool) -> Seat:
+        secret = self._secrets.setdefault(name, new_secret())
+        return Seat(self, name, secret, process)
+
+    async def _come_online(self, seat: Seat) -> None:
+        seat.mailboxes.extend(b for b in self._in_use if b not in seat.mailboxes)
+        await seat.online()
+
+    @property
+    def journal(self) -> Journal:
+        """The journal of the current scene."""
+        return self.current.journal
+
+    def record(self, row: Row) -> None:
+        """Append a fact to the current scene's journal (any thread)."""
+        self.current.journal.append(row)
+
+    # -- the services' faults on one user
+
+    def cut(self, user: User | str, service: str) -> None:
+        """Cut the link between one user and a service (rabbitmq, redis, server)."""
+        self._call(self._seat_of(user).fault(service, "cut"))
+
+    def slow(self, user: User | str, service: str, seconds: float) -> None:
+        """Delay everything on one user's link by ``seconds`` each way."""
+        self._call(self._seat_of(user).fault(service, "slow", seconds))
+
+    def freeze(self, user: User | str, service: str) -> None:
+        """Forward nothing on one user's link; the connections stay open."""
+        self._call(self._seat_of(user).fault(service, "freeze"))
+
+    def heal(self, user: User | str) -> None:
+        """All links of one user are whole again."""
+        self._call(self._seat_of(user).heal())
+
+    def _seat_of(self, user: User | str) -> Seat:
+        name = user.name if isinstance(user, User) else m.check_name(user)
+        if name not in self._seats:
+            raise InvalidInput(
+                f"There is no user {name} in this lab.",
+                todo=f"There are: {', '.join(self._seats) or 'none yet'}.",
+            )
+        return self._seats[name]
+
+    # -- looking
+
+    def discover(self, via: str = WAYS[0]) -> Table:
+        """Who and what is there: a table of presences.
+
+        Args:
+            via: ``registry`` (the shared name server in Redis) or ``management``
+                (RabbitMQ's management API).
+        """
+        if via not in WAYS:
+            raise InvalidInput(
+                f"There is no way {via!r}.", todo=f"There are: {', '.join(WAYS)}."
+            )
+        work: Coroutine[Any, Any, list[Presence]] = (
+            self._registry.discover()
+            if via == "registry"
+            else discover_by_management(self._management, self._lease.rabbitmq.vhost)
+        )
+        found = self._call(work)
+        return Table(map(_presence_row, found), f"who is there, by {via}")
+
+    def settle(self, timeout: float = 5.0) -> Settled:
+        """Wait until nothing deliverable is left. Never raises; says what still waits.
+
+        Args:
+            timeout: seconds; what has not come by then is ``late``.
+        """
+
+        async def look() -> Settled:
+            began = now()
+            while True:
+                self._due.read(self.journal.rows)
+                late = self._due.deliverable()
+                if not late or now() - began > timeout:
+                    break
+                await asyncio.sleep(LOOK_SECONDS)
+            waiting = self._due.waiting()
+            self.record(("Drained", now(), "", 0, WHOLE, sum(late.values())))
+            return Settled(
+                now() - began,
+                Table(due_rows(late), "still to come"),
+                Table(due_rows(waiting), "waits for the absent"),
+            )
+
+        return self._call(look())
+
+    def state(self) -> states.State:
+        """What each process remembers now; ``later - earlier`` shows what changed."""
+        return self._call(
+            states.collect(
+                self._lease, self._management, self._redis, self._servers, self._seats
+            )
+        )
+
+    def _whereabouts(self, id: str, user: str) -> str:
+        """Where a message is that ``user`` has not seen, by the journal."""
+        return states.whereabouts(self.journal, id, user, self._seats)
+
+    # -- what users and chats need
+
+    def _call(self, work: Coroutine[Any, Any, T]) -> T:
+        if self._closed:
+            work.close()
+            raise LabClosed(f"The lab {self.name} has been closed.")
+        return self._loop.call(work)
+
+    async def server_address(self, kind: str) -> tuple[str, int]:
+        """The name server's answer for a kind of chat server."""
+        return await self._servers.address(kind)
+
+    async def _has_group(self, name: str) -> bool:
+        return await self._registry.find_group(name) is not None
+
+    def _open_mailboxes(self, backend: str, seat: Seat) -> None:
+        """From its first use on, all who are online are connected to a chat server."""
+
+        async def connect() -> None:
+            await self._servers.ensure(backend)
+            if backend not in self._in_use:
+                self._in_use.append(backend)
+            for other in self._seats.values():
+                if backend not in other.mailboxes:
+                    other.mailboxes.append(backend)
+            there = [s for s in self._seats.values() if s.where == "online"]
+            await asyncio.gather(*(s.do("mailbox", backend=backend) for s in there))
+
+        if seat.where != "online":
+            raise NotPossible(
+                f"{seat.name} is {seat.where}.", todo=f"{seat.name}.online() first."
+            )
+        self._call(connect())
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else ", ".join(self._seats) or "no users yet"
+        return f"<Lab {self.name}: {state}>"
+
+    def _repr_html_(self) -> str:
+        rabbitmq, redis = self._lease.rabbitmq, self._lease.redis
+        return card(
+            f"lab {self.name}{' (closed)' if self._closed else ''}",
+            {
+                "users": [f"{s.name} ({s.where})" for s in self._seats.values()] or "none yet",
+                "scene": self.current.name,
+                "RabbitMQ": rabbitmq.version,
+                redis.product: redis.version,
+                "services": "of its own, breakable"
+                if self.breakable
+                else "shared on this machine",
+            },
+        )
+
+
+def _presence_row(entry: Presence) -> dict[str, Any]:
+    since = time.strftime("%H:%M:%S", time.localtime(entry.since)) if entry.since else None
+    return {**{f.name: getattr(entry, f.name) for f in fields(entry)}, "since": since}
+
+
+def _drop(_row: Row) -> None:
+    """Takes facts that belong to no scene any more."""
+
+
+def _kernel_loop() -> BackgroundLoop:
+    """The kernel's loop: one for all labs, because grpc.aio wants one event loop a process."""
+    if not _loops or _loops[-1].closed:
+        _loops.append(BackgroundLoop())
+    return _loops[-1]
+
+
+@atexit.register
+def _close_all() -> None:
+    """A kernel that ends in order leaves nothing to the supervisor."""
+    for lab in list(_running.values()):
+        lab.close()
+    for loop in _loops:
+        loop.close()

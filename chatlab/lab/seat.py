@@ -1,0 +1,318 @@
+"""Seat: the place of one user in a lab.
+
+It owns the user's links (one TCP forwarder per service, so that a fault hits this user
+alone), its client (on our loop, or in a process of its own), its inboxes, and the list of
+what the user has open, so that coming online opens it again. All coroutines; the faces in
+``users`` and ``chats`` call them from cells.
+
+Where a user can be::
+
+    offline --online--> online --offline--> offline
+                        online --freeze--> frozen --thaw--> online
+              online, frozen  --crash--> crashed --online--> online (a new incarnation)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from chatlab import messages as m
+from chatlab.errors import ChatClosed, ChatlabError, NotPossible, SendFailed
+from chatlab.journal import Row, now
+from chatlab.lab.client import WHOLE, Client, Ticket
+from chatlab.lab.inbox import Inbox
+from chatlab.services.links import Link
+
+if TYPE_CHECKING:
+    from chatlab.services import Lease
+    from chatlab.settings import Settings
+
+Where = Literal["online", "offline", "crashed", "frozen"]
+LinkFault = Literal["cut", "slow", "freeze"]
+
+
+class Host(Protocol):
+    """What a seat needs from its lab."""
+
+    lease: Lease
+    settings: Settings
+    links: bool
+
+    def record(self, row: Row) -> None: ...
+    async def server_address(self, kind: str) -> tuple[str, int]: ...
+
+
+@dataclass
+class Membership:
+    """What a user has open in one group."""
+
+    backend: str
+    subscribed: bool = False
+    connected: bool = False
+
+
+class Seat:
+    """One user's place. ``await online()`` first."""
+
+    def __init__(self, host: Host, name: str, secret: str, process: bool) -> None:
+        self.name = name
+        self.process = process
+        self.where: Where = "offline"
+        self.incarnation = 0
+        self.inboxes: dict[str, Inbox] = {}
+        self.groups: dict[str, Membership] = {}
+        self.insults: dict[str, Any] | None = None
+        self.mailboxes: list[str] = []
+        self._host = host
+        self._secret = secret
+        self._links: dict[str, Link] = {}
+        self._ports: dict[str, int] = {}
+        self._client: Client | None = None
+        self._remote: Any = None  # RemoteClient, imported when first needed
+        #: A process of its own: its name under the lease.
+        self._child = ""
+        self._lives = 0
+        self._moves = asyncio.Lock()
+
+    def inbox(self, chat: str) -> Inbox:
+        """The inbox of a conversation, made at its first use."""
+        return self.inboxes.setdefault(chat, Inbox(self.name))
+
+    # -- coming and going
+
+    async def online(self) -> None:
+        """Begin a life, or go on with it, and open again what was open. Idempotent."""
+        async with self._moves:
+            if self.where == "frozen":
+                raise NotPossible(f"{self.name} is frozen.", todo=f"{self.name}.thaw() first.")
+            if self.where == "online":
+                return
+            if self._client is None and self._remote is None:
+                await self._make_client()
+            self.incarnation = await self._call("begin")
+            self.where = "online"
+            await self._reopen()
+
+    async def _make_client(self) -> None:
+        lease = self._host.lease
+        rabbitmq, redis = lease.rabbitmq, lease.redis
+        if self._host.links:
+            there = (rabbitmq.host, rabbitmq.port), (redis.host, redis.port)
+            rabbitmq = rabbitmq.through(*await self._link("rabbitmq", there[0]))
+            redis = redis.through(*await self._link("redis", there[1]))
+        ticket = Ticket(
+            lab=lease.lab,
+            user=self.name,
+            secret=self._secret,
+            settings=self._host.settings,
+            rabbitmq=rabbitmq,
+            redis=redis,
+        )
+        if not self.process:
+            self._client = Client(ticket, self._record, self._locate, self._ended)
+            return
+        from chatlab.lab.remote import RemoteClient
+
+        self._remote = RemoteClient(
+            ticket, self._record, self._locate, self._ended, self._spawn
+        )
+        await self._remote.start()
+
+    async def _spawn(self, argv: list[str], environ: dict[str, str]) -> None:
+        self._lives += 1
+        self._child = f"user-{self.name}-{id(self):x}-{self._lives}"
+        await self._host.lease.spawn(self._child, argv, environ)
+
+    async def _link(self, kind: str, target: tuple[str, int]) -> tuple[str, int]:
+        """Our own way to a service: where the client connects instead."""
+        service = "server" if kind.startswith("mailbox-") else kind
+        if kind not in self._links:
+            link = Link(target, user=self.name, service=service)
+            self._ports[kind] = await link.open()
+            self._links[kind] = link
+        self._links[kind].retarget(target)
+        return "127.0.0.1", self._ports[kind]
+
+    async def _locate(self, kind: str) -> str:
+        """The name server's answer for a kind of chat server, reached by our link."""
+        host, port = await self._host.server_address(kind)
+        if self._host.links:
+            host, port = await self._link(kind, (host, port))
+        return f"{host}:{port}"
+
+    async def _reopen(self) -> None:
+        for backend in self.mailboxes:
+            await self._call("mailbox", backend=backend)
+        for name, member in self.groups.items():
+            await self._call("group", name=name, backend=member.backend)
+            if member.connected:
+                # An exclusive queue went with the connection: that membership begins anew.
+                await self._call("connect", name=name)
+        if self.insults is not None:
+            await self._call("insults", **self.insults)
+
+    async def offline(self) -> None:
+        """Say goodbye everywhere; what was open is remembered. Idempotent."""
+        async with self._moves:
+            if self.where == "frozen":
+                raise NotPossible(f"{self.name} is frozen.", todo=f"{self.name}.thaw() first.")
+            if self.where == "online":
+                await self._call("end")
+                self.where = "offline"
+
+    async def crash(self) -> None:
+        """End without a goodbye: SIGKILL, or reset links and dropped state."""
+        self._needs_links("crash")
+        async with self._moves:
+            if self.where not in ("online", "frozen"):
+                raise NotPossible(f"{self.name} is {self.where}; there is nothing to crash.")
+            if self._client is not None:
+                await self._client.abandon()
+            else:
+                await self._host.lease.signal(self._child, "kill")
+                await self._remote.drained()
+                await self._remote.close()
+            self._client = self._remote = None
+            for link in self._links.values():
+                link.heal()
+                link.reset()
+            self.where = "crashed"
+            self._fact("Crashed")
+
+    async def freeze(self) -> None:
+        """Stop without ending: SIGSTOP, or nothing forwarded and nothing processed."""
+        self._needs_links("freeze")
+        async with self._moves:
+            if self.where != "online":
+                raise NotPossible(
+                    f"{self.name} is {self.where}; only who is online can freeze."
+                )
+            if self._client is not None:
+                self._client.freeze()
+                for link in self._links.values():
+                    link.freeze()
+            else:
+                await self._host.lease.signal(self._child, "pause")
+            self.where = "frozen"
+            self._fact("Frozen")
+
+    async def thaw(self) -> None:
+        """A frozen client goes on."""
+        async with self._moves:
+            if self.where != "frozen":
+                raise NotPossible(f"{self.name} is {self.where}, not frozen.")
+            self._fact("Thawed")
+            if self._client is not None:
+                for link in self._links.values():
+                    link.thaw()
+                self._client.thaw()
+            else:
+                await self._host.lease.signal(self._child, "resume")
+            self.where = "online"
+
+    async def close(self) -> None:
+        """The user is gone from this scene: goodbye where possible, then all is dropped."""
+        if self.where == "frozen":
+            await self.thaw()
+        for link in self._links.values():
+            link.heal()
+        if self.where == "online":
+            with contextlib.suppress(ChatlabError, TimeoutError):
+                async with asyncio.timeout(5):
+                    await self.offline()
+        if self._remote is not None:
+            await self._remote.close()
+            with contextlib.suppress(ChatlabError):
+                await self._host.lease.signal(self._child, "terminate")
+        self._client = self._remote = None
+        for link in self._links.values():
+            await link.close()
+        self._links.clear()
+        for inbox in self.inboxes.values():
+            inbox.end("its scene is over")
+        self.where = "offline"
+
+    # -- the links
+
+    async def fault(self, service: str, fault: LinkFault, value: float = 0.0) -> None:
+        """Cut, freeze or slow the link to a service (``server``: all chat servers)."""
+        self._needs_links(fault)
+        found = [link for link in self._links.values() if link.service == service]
+        if not found:
+            known = sorted({link.service for link in self._links.values()})
+            raise NotPossible(
+                f"{self.name} has no link to {service!r}.",
+                todo=f"There is one to each of: {', '.join(known) or 'nothing yet'}.",
+            )
+        for link in found:
+            link.slow(value) if fault == "slow" else getattr(link, fault)()
+        self._host.record(("FaultBegan", now(), "", 0, WHOLE, fault, f"{self.name}-{service}"))
+
+    async def heal(self) -> None:
+        """All links of this user are whole again."""
+        if self.where == "frozen":
+            raise NotPossible(f"{self.name} is frozen.", todo=f"{self.name}.thaw() first.")
+        for link in self._links.values():
+            was = link.state
+            link.heal()
+            if was != "open":
+                fault = {"frozen": "freeze"}.get(was, was)
+                target = f"{self.name}-{link.service}"
+                self._host.record(("FaultEnded", now(), "", 0, WHOLE, fault, target))
+
+    def _needs_links(self, what: str) -> None:
+        if not self._host.links and not self.process:
+            raise NotPossible(
+                f"This lab runs without links, so it cannot {what} one user.",
+                todo="Start it with links=True (the default).",
+            )
+
+    # -- what the user does
+
+    async def do(self, verb: str, **args: Any) -> Any:
+        """A verb of the client, refused while the user cannot act."""
+        if self.where != "online":
+            raise SendFailed(
+                f"{self.name} is {self.where} and can do nothing now.",
+                "Nothing was sent or changed.",
+                f"{self.name}.thaw() first."
+                if self.where == "frozen"
+                else f"{self.name}.online() first.",
+            )
+        return await self._call(verb, **args)
+
+    def _call(self, verb: str, **args: Any) -> Awaitable[Any]:
+        if self._remote is not None:
+            call: Awaitable[Any] = self._remote.call(verb, **args)
+            return call
+        if self._client is None:
+            raise ChatClosed(f"{self.name} has no client.")
+        act: Callable[..., Awaitable[Any]] = getattr(self._client, verb)
+        return act(**args)
+
+    # -- facts
+
+    def _fact(self, kind: str, *rest: Any) -> None:
+        self._host.record((kind, now(), self.name, self.incarnation, WHOLE, *rest))
+
+    def _record(self, row: Row) -> None:
+        """Every fact of this user's client: into the journal, messages into the inbox."""
+        self._host.record(row)
+        if row[0] == "Delivered" or row[0] == "Sent":
+            self.inbox(row[4]).feed(row)
+
+    def _ended(self, error: ChatlabError) -> None:
+        """Another client of the same account took over."""
+        for inbox in self.inboxes.values():
+            inbox.end(error.what)
+        self.where = "offline"
+        self._client = None if self._remote is None else self._client
+
+
+def member_chat(name: str) -> str:
+    """The conversation of a group by its name, the name checked."""
+    return m.group(m.check_name(name, "group name"))

@@ -1,0 +1,163 @@
+"""The lab's chat servers: one per mailbox store in use, started at its first use.
+
+In an ordinary lab a server runs on the kernel's loop. In a breakable one it is a process of
+its own under the supervisor, so that it can be killed; clients find the new one through the
+name server, as they found the first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import tempfile
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from chatlab.errors import NotPossible, ServiceUnavailable
+from chatlab.lab.client import locate_server
+from chatlab.services.addresses import to_dict
+
+if TYPE_CHECKING:
+    from chatlab.discovery import Registry
+    from chatlab.private.server import ChatServer
+    from chatlab.services import Lease
+    from chatlab.settings import Settings
+
+#: How often a starting process is looked for in the name server.
+LOOK_SECONDS = 0.02
+
+
+@dataclass
+class _Running:
+    address: str = ""
+    #: In this kernel: the server and what closes it.
+    server: ChatServer | None = None
+    stack: AsyncExitStack = field(default_factory=AsyncExitStack)
+    #: In a process of its own: its name under the lease.
+    child: str = ""
+    up: bool = True
+
+
+class Servers:
+    """Starts, finds and (in a breakable lab) breaks the chat servers. All coroutines."""
+
+    def __init__(self, lease: Lease, registry: Registry, settings: Settings) -> None:
+        self._lease = lease
+        self._registry = registry
+        self._settings = settings
+        self._running: dict[str, _Running] = {}
+        self._children = 0
+        self._starting = asyncio.Lock()
+
+    async def ensure(self, kind: str) -> None:
+        """Start the server of a kind (``mailbox-redis``) unless there is one."""
+        async with self._starting:
+            if kind not in self._running:
+                self._running[kind] = await self._start(kind)
+
+    async def address(self, kind: str) -> tuple[str, int]:
+        """Where the name server says that it is.
+
+        Raises:
+            ServiceUnavailable: it is not registered.
+        """
+        return await locate_server(self._registry, kind)
+
+    def addresses(self) -> dict[str, str]:
+        """Kind -> ``host:port`` of those that were started."""
+        return {kind: entry.address for kind, entry in self._running.items()}
+
+    def streams(self) -> dict[str, dict[str, int]]:
+        """Kind -> user -> open streams, of the servers in this kernel."""
+        return {kind: e.server.streams() for kind, e in self._running.items() if e.server}
+
+    async def _start(self, kind: str) -> _Running:
+        if self._lease.breakable:
+            return await self._spawn(kind)
+        from chatlab.private.accounts import RegisteredAccounts
+        from chatlab.private.server import ChatServer, announced, open_store
+        from chatlab.resp import Redis
+
+        running = _Running()
+        redis = Redis(self._lease.redis, name="chat-server")
+        running.stack.push_async_callback(redis.close)
+        accounts = RegisteredAccounts(self._registry, redis)
+        server = running.server = ChatServer(open_store(kind, redis), accounts, self._settings)
+        running.address = await server.start()
+        running.stack.push_async_callback(server.stop)
+        await running.stack.enter_async_context(
+            announced(self._registry, kind, running.address, self._settings.lease_seconds)
+        )
+        return running
+
+    async def _spawn(self, kind: str) -> _Running:
+        before = await self._registry.find_server(kind)
+        self._children += 1
+        running = _Running(child=f"{kind}-{self._children}")
+        config = {"backend": kind, "redis": to_dict(self._lease.redis)}
+        with tempfile.TemporaryDirectory(prefix="chatlab-") as folder:  # mode 0700
+            file = Path(folder) / "server.json"
+            file.write_text(json.dumps(config), encoding="utf-8")
+            argv = [sys.executable, "-m", "chatlab.private.server", str(file)]
+            await self._lease.spawn(running.child, argv, self._settings.as_environ())
+            running.address = await self._registered(kind, before)
+        return running
+
+    async def _registered(self, kind: str, before: str | None) -> str:
+        try:
+            async with asyncio.timeout(self._settings.start_seconds):
+                while (found := await self._registry.find_server(kind)) in (None, before):
+                    await asyncio.sleep(LOOK_SECONDS)
+        except TimeoutError:
+            raise ServiceUnavailable(f"The chat server {kind} did not start.") from None
+        assert found is not None
+        return found
+
+    # -- breaking them (in a breakable lab)
+
+    async def kill(self) -> None:
+        """SIGKILL all of them."""
+        await self._signal("kill", up=False)
+
+    async def stop(self) -> None:
+        """SIGTERM all of them and wait until they have ended."""
+        await self._signal("terminate", up=False)
+
+    async def pause(self) -> None:
+        """SIGSTOP all of them."""
+        await self._signal("pause")
+
+    async def resume(self) -> None:
+        """All go on."""
+        await self._signal("resume")
+
+    async def start(self) -> None:
+        """Start again those that are down; returns when they are registered."""
+        for kind, running in self._running.items():
+            if not running.up:
+                self._running[kind] = await self._start(kind)
+
+    async def running(self) -> bool:
+        """Whether all that were started are up."""
+        return all(entry.up for entry in self._running.values())
+
+    async def _signal(self, action: Any, up: bool = True) -> None:
+        for entry in self._running.values():
+            if not entry.up:
+                raise NotPossible("The chat server is down.", todo="lab.server.start() first.")
+            await self._lease.signal(entry.child, action)
+            if not up:
+                await self._lease.ended(entry.child, self._settings.start_seconds)
+                entry.up = False
+
+    async def close(self) -> None:
+        """Stop all of them; nothing is kept."""
+        for entry in self._running.values():
+            if entry.child and entry.up:
+                await self._lease.signal(entry.child, "terminate")
+                await self._lease.ended(entry.child, self._settings.start_seconds)
+            await entry.stack.aclose()
+        self._running.clear()

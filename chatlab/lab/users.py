@@ -1,0 +1,179 @@
+"""User: the face of one simulated person. One line per verb; the real code is in ``seat``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Literal
+
+from chatlab import messages as m
+from chatlab.errors import ChatClosed, InvalidInput
+from chatlab.lab.chats import GroupChat, InsultChannel, PrivateChat, check_options
+from chatlab.lab.seat import Membership, Seat, member_chat
+from chatlab.tables import card
+
+if TYPE_CHECKING:
+    from chatlab.lab.lab import Lab
+
+#: The private backends there are, the default first.
+PRIVATE_BACKENDS = ("mailbox-redis", "mailbox-memory")
+
+
+class User:
+    """A simulated person in a lab. Made by ``lab.user(name)``; online at first."""
+
+    def __init__(self, lab: Lab, name: str) -> None:
+        self.lab = lab
+        #: The account's name.
+        self.name = name
+
+    @property
+    def _seat(self) -> Seat:
+        """The user's place in the current scene."""
+        return self.lab._seats[self.name]
+
+    @property
+    def where(self) -> str:
+        """``online``, ``offline``, ``crashed`` or ``frozen``."""
+        return self._seat.where
+
+    @property
+    def incarnation(self) -> int:
+        """Which life of its client this is, from 1."""
+        return self._seat.incarnation
+
+    # -- coming and going
+
+    def online(self) -> User:
+        """Come (back) online; what was open is opened again. Idempotent."""
+        self.lab._call(self._seat.online())
+        return self
+
+    def offline(self) -> User:
+        """Go offline with a goodbye. Idempotent."""
+        self.lab._call(self._seat.offline())
+        return self
+
+    def crash(self) -> User:
+        """End without a goodbye; :meth:`online` begins a new incarnation."""
+        self.lab._call(self._seat.crash())
+        return self
+
+    def freeze(self) -> User:
+        """Stop without ending, as a hung process does."""
+        self.lab._call(self._seat.freeze())
+        return self
+
+    def thaw(self) -> User:
+        """Go on after :meth:`freeze`."""
+        self.lab._call(self._seat.thaw())
+        return self
+
+    @contextmanager
+    def away(self) -> Iterator[User]:
+        """``with bob.away():`` offline inside, online again after."""
+        self.offline()
+        try:
+            yield self
+        finally:
+            self.online()
+
+    @contextmanager
+    def frozen(self) -> Iterator[User]:
+        """``with bob.frozen():`` frozen inside, going on after."""
+        self.freeze()
+        try:
+            yield self
+        finally:
+            self.thaw()
+
+    # -- conversations
+
+    def private_chat(self, peer: str | User, backend: str = PRIVATE_BACKENDS[0]) -> PrivateChat:
+        """A handle on the conversation with ``peer``.
+
+        Raises:
+            InvalidInput: an unknown backend, a name that cannot be, or oneself.
+        """
+        name = m.check_name(peer.name if isinstance(peer, User) else peer)
+        if name == self.name:
+            raise InvalidInput("A private chat has two ends; this is the same user twice.")
+        if backend not in PRIVATE_BACKENDS:
+            raise InvalidInput(
+                f"There is no private backend {backend!r}.",
+                todo=f"There are: {', '.join(PRIVATE_BACKENDS)}.",
+            )
+        self.lab._open_mailboxes(backend, self._seat)
+        return PrivateChat(self, m.private(self.name, name), name, backend)
+
+    def subscribe(self, group: str, backend: str | None = None) -> GroupChat:
+        """Subscribe to a group: queue and binding exist from now on, nothing is read yet.
+        The first subscription creates the group with its backend.
+
+        Raises:
+            BackendMismatch: it exists with another backend.
+            InvalidInput: an unknown backend or a name that cannot be.
+        """
+        return self._group(group, backend).subscribe()
+
+    def join(self, group: str, backend: str | None = None) -> GroupChat:
+        """:meth:`subscribe` and connect: messages are read as they come."""
+        return self.subscribe(group, backend).connect()
+
+    def group(self, group: str) -> GroupChat:
+        """The handle on a group that exists; without a subscription it can only send.
+
+        Raises:
+            ChatClosed: there is no such group.
+        """
+        name = m.check_name(group, "group name")
+        if name not in self._seat.groups and not self.lab._call(self.lab._has_group(name)):
+            raise ChatClosed(
+                f"There is no group {name}.", todo=f'{self.name}.join("{name}") creates it.'
+            )
+        return self._group(name, None)
+
+    def _group(self, group: str, backend: str | None) -> GroupChat:
+        chat = member_chat(group)
+        name = chat.partition(":")[2]
+        found = self.lab._call(self._seat.do("group", name=name, backend=backend))
+        self._seat.groups.setdefault(name, Membership(found))
+        return GroupChat(self, chat, name, found)
+
+    def insults(
+        self,
+        role: Literal["both", "producer", "consumer"] = "both",
+        *,
+        prefetch: int = 1,
+        ack: Literal["manual", "auto"] = "manual",
+        work: float = 0.0,
+    ) -> InsultChannel:
+        """Take part in the insult channel; calling it again changes role and options.
+
+        Args:
+            role: sends, listens or both.
+            prefetch: unacknowledged insults the broker hands out at once; 0: no limit.
+            ack: ``manual`` acknowledges after the work; ``auto`` on arrival.
+            work: seconds of work per insult.
+        """
+        options = check_options(role, prefetch, ack, work)
+        self.lab._call(self._seat.do("insults", **options))
+        self._seat.insults = options
+        return InsultChannel(self, m.INSULTS, m.INSULTS, "rabbitmq")
+
+    # -- looks
+
+    def __repr__(self) -> str:
+        return f"<User {self.name}: {self.where}>"
+
+    def _repr_html_(self) -> str:
+        seat = self._seat
+        return card(
+            f"user {self.name}",
+            {
+                "where": self.where,
+                "incarnation": self.incarnation,
+                "process of its own": "yes" if seat.process else None,
+                "conversations": [m.title(chat) for chat in seat.inboxes],
+            },
+        )
