@@ -1,0 +1,12 @@
+"""Pictures: pure functions of scenes, runs or journals.
+
+Each returns a Matplotlib Axes that shows itself in a notebook, with ``finding`` (its title,
+computed), ``table()`` (its facts) and ``save(path)`` (PNG or SVG). Several scenes become one
+strip each on a common axis.
+"""
+
+from chatlab.plots.insults import insults
+from chatlab.plots.persistence import persistence
+from chatlab.plots.spacetime import spacetime
+
+__all__ = ["insults", "persistence", "spacetime"]

@@ -1,0 +1,139 @@
+"""The titles say what the journal says, in the words of the pictures."""
+
+from __future__ import annotations
+
+import pytest
+from plots_script import Script, bob_is_away, dealt
+
+from chatlab.journal import Journal
+from chatlab.plots.events import read
+from chatlab.plots.findings import spacetime_finding
+from chatlab.plots.shares import insults_finding, jain, shares
+from chatlab.plots.tallies import account, persistence_finding
+
+
+def spacetime(*scenes: object) -> str:
+    return spacetime_finding([read(scene) for scene in scenes])[0]
+
+
+def persistence(*scenes: object) -> str:
+    return persistence_finding(account(*scenes))[0]
+
+
+def insults(*scenes: object) -> str:
+    return insults_finding([shares(scene) for scene in scenes])[0]
+
+
+def test_space_time_titles() -> None:
+    kept, lost = bob_is_away(kept=True), bob_is_away(kept=False)
+    assert spacetime(kept) == "Bob was away: 3 messages waited, 0 were lost"
+    assert spacetime(lost) == "3 messages were lost while bob was away"
+    both = spacetime(kept, lost)
+    assert both == "Bob was away: 3 messages waited, or 3 were lost"
+    assert spacetime(Journal()) == "No messages were sent"
+
+
+def test_space_time_titles_of_one_message() -> None:
+    kept = bob_is_away(kept=True, missed=1)
+    assert spacetime(kept) == "Bob was away: 1 message waited, 0 were lost"
+    lost = bob_is_away(kept=False, missed=1)
+    assert spacetime(lost) == "1 message was lost while bob was away"
+    plain = Script("ana", "bob").join()
+    plain.send("ana", "bob")
+    assert spacetime(plain) == "Nobody was away: 1 message, seen"
+    plain.send("bob", "ana")
+    assert spacetime(plain) == "Nobody was away: 2 messages, all seen"
+
+
+def test_space_time_titles_of_what_still_waits_came_again_or_met_a_fault() -> None:
+    waits = Script("ana", "bob").join().leave("bob")
+    waits.send("ana")
+    assert spacetime(waits) == "Bob is away: 1 message still waits, 0 were lost"
+
+    again = Script("ana", "bob").join()
+    message = again.send("ana", "bob")
+    again.fact("Crashed", "bob", "").come("bob").see("bob", message, again=True)
+    assert spacetime(again) == "Bob crashed: 1 message came again, 0 were lost"
+
+    fault = Script("ana", "bob").join().fact("FaultBegan", "", "", "kill", "rabbitmq")
+    fault.send("ana")
+    fault.wait(3).fact("FaultEnded", "", "", "kill", "rabbitmq")
+    title = spacetime(fault)
+    assert title == "1 message was lost when RabbitMQ was killed"
+
+
+def test_persistence_numbers_and_title() -> None:
+    lost = bob_is_away(kept=False, before=4, name="transient")
+    kept = bob_is_away(kept=True, before=4, name="durable")
+    strips = account(lost, kept)
+    (first,), (second,) = (strip.tallies for strip in strips)
+    assert (first.receiver, first.sent, first.seen, first.lost) == ("bob", 7, 4, 3)
+    assert (second.sent, second.seen, second.late, second.lost) == (7, 7, 3, 0)
+    assert [strip.title for strip in strips] == ["transient (exclusive) queue", "durable queue"]
+    assert persistence(lost, kept) == "Same absence: bob sees 4 of 7, or all 7 late"
+    assert persistence(kept) == "Bob was away: 7 of 7 seen, 3 of them late"
+
+
+def test_two_groups_of_one_scene_are_two_strips() -> None:
+    script = Script("ana", "bob", "eva").join(to="sd")
+    script.join(to="news", backend="rabbitmq-transient").leave("bob", "sd", "news")
+    script.send("ana", "eva", to="news")
+    message = script.send("ana", "eva", to="sd")
+    script.come("bob", "sd", "news").see("bob", message).wait(2).fact("Drained", "", "", 0)
+    strips = account(script)
+    assert [strip.note for strip in strips] == ["group news", "group sd"]
+    assert [strip.tallies[0].seen for strip in strips] == [0, 1]
+    assert [[t.receiver for t in strip.tallies] for strip in strips] == [["bob"], ["bob"]]
+    assert persistence(script) == "Same absence: bob sees 0 of 1, or all 1 late"
+
+
+def test_insult_shares() -> None:
+    fair = shares(dealt(*["ana", "bob", "eva"] * 10).journal)
+    assert fair.counts == [10, 10, 10] and fair.fairness == 1.0
+    assert fair.got["bob"][:3] == (2, 5, 8)
+    assert fair.backlog == 30 and fair.setting.words() == "prefetch 1"
+    assert fair.setting.work_words() == "50 ms of work each"
+    assert [row["insults"] for row in fair.table()] == [10, 10, 10]
+
+
+@pytest.mark.parametrize(
+    ("counts", "index"), [([30, 0, 0], 1 / 3), ([5, 5], 1.0), ([], 1.0), ([4, 2], 0.9)]
+)
+def test_jains_index(counts: list[int], index: float) -> None:
+    assert jain(counts) == pytest.approx(index)
+
+
+def test_insult_titles() -> None:
+    greedy = dealt(*["ana"] * 30, options="prefetch=0,ack=manual,work=0.05")
+    fair = dealt(*["ana", "bob", "eva"] * 10)
+    before_after = insults(greedy, fair)
+    assert before_after == "Whoever comes first takes all, unless prefetch is 1"
+    assert insults(fair) == "30 insults, 10 each: fair"
+    assert insults(greedy) == "Ana takes all 30 insults: it came first"
+    uneven = dealt("ana", "ana", "ana", "bob", backlog=False)
+    assert insults(uneven) == "4 insults: 3 / 1 / 0, fairness 0.53"
+    assert insults(Script("ana")) == "No insults were sent"
+
+
+def test_the_title_does_not_claim_a_cure_that_did_not_work() -> None:
+    greedy = dealt(*["ana"] * 30, options="prefetch=0,ack=manual,work=0")
+    still = dealt(*["ana"] * 17, *["bob"] * 13, options="prefetch=1,ack=manual,work=0")
+    title = insults(greedy, still)
+    assert title == "30 / 0 / 0 without prefetch, 17 / 13 / 0 with prefetch 1"
+
+
+def test_an_insult_taken_back_counts_for_the_one_who_kept_it() -> None:
+    script = Script("ana", "bob").attach("ana", "bob")
+    insult = script.insult()
+    script.see("ana", insult, chat="insults").fact("Crashed", "ana", "")
+    script.see("bob", insult, chat="insults", again=True)
+    strip = shares(script.journal)
+    assert (strip.got["ana"], strip.got["bob"], strip.taken_back["ana"]) == ((), (1,), (1,))
+
+
+def test_insults_that_nobody_got_wait_until_the_lab_found_nothing_left() -> None:
+    script = Script("ana", "bob").attach("bob")
+    script.insult()
+    assert shares(script.journal).waiting == (1,)
+    script.fact("Drained", "", "", 0)
+    assert (shares(script.journal).waiting, shares(script.journal).lost) == ((), (1,))
