@@ -4,7 +4,7 @@ All network I/O of a kernel runs on one asyncio loop in one daemon thread. A cel
 other thread) hands a coroutine to :meth:`BackgroundLoop.call` and waits for its result; no
 driver object is ever touched from outside. Two calls could never return and are refused by
 name: one made from the loop's own thread, and one made after :meth:`close`. Interrupting the
-waiting cell cancels the coroutine.
+waiting cell cancels the coroutine; closing the loop ends all calls that still wait.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from chatlab.errors import LoopMisuse, WaitTimeout
+from chatlab.errors import ChatlabError, LoopMisuse, WaitTimeout
 
 T = TypeVar("T")
 
-#: How long an interrupted or late coroutine may take to end after it was cancelled.
-CANCEL_SECONDS = 2.0
+#: How long what still runs at :meth:`BackgroundLoop.close` may take to end, in seconds.
+END_SECONDS = 2.0
 
 
 class BackgroundLoop:
@@ -28,8 +28,10 @@ class BackgroundLoop:
 
     def __init__(self, name: str = "chatlab") -> None:
         self._loop = asyncio.new_event_loop()
-        self._tasks: set[asyncio.Task[Any]] = set()
+        # Whoever hands in work holds the lock, so that none comes after the loop's end.
+        self._lock = threading.Lock()
         self._closed = False
+        self._calls: set[concurrent.futures.Future[Any]] = set()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -53,20 +55,23 @@ class BackgroundLoop:
             timeout: seconds; then the coroutine is cancelled.
 
         Raises:
-            LoopMisuse: called from the loop's own thread, or after close.
+            LoopMisuse: called from the loop's own thread, after close, or closed meanwhile.
             WaitTimeout: ``timeout`` is over.
         """
         future = self.start(work)
         try:
-            return future.result(timeout)
-        except concurrent.futures.TimeoutError:
-            if future.done():  # the coroutine itself raised it
-                raise
-            self._cancel(future)
-            raise WaitTimeout(f"Not done within {timeout:g} s; cancelled.") from None
-        except BaseException:
-            if not future.done():  # KeyboardInterrupt in the waiting thread
-                self._cancel(future)
+            concurrent.futures.wait([future], timeout)
+        finally:
+            late = not future.done()  # timed out, or this thread was interrupted
+            if late:
+                future.cancel()
+        if late:
+            raise WaitTimeout(f"Not done within {timeout:g} s; cancelled.")
+        try:
+            return future.result()
+        except concurrent.futures.CancelledError:
+            if self._closed:
+                raise _closed("It may have been done in part.") from None
             raise
 
     def start(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
@@ -75,39 +80,59 @@ class BackgroundLoop:
         Raises:
             LoopMisuse: called from the loop's own thread, or after close.
         """
-        if self._closed or not self._thread.is_alive():
+        try:
+            self._refuse_own_thread()
+            with self._lock:
+                if self._closed:
+                    raise _closed()
+                future = asyncio.run_coroutine_threadsafe(work, self._loop)
+                self._calls.add(future)
+        except LoopMisuse:
             work.close()
-            raise LoopMisuse("The background loop is closed.", todo="Start a new lab.")
+            raise
+        future.add_done_callback(self._calls.discard)
+        return future
+
+    def soon(self, function: Callable[..., object], *args: Any) -> None:
+        """Call ``function`` on the loop's thread soon; from any thread, never waits. After
+        close it does nothing."""
+        with self._lock:
+            if not self._closed:
+                self._loop.call_soon_threadsafe(function, *args)
+
+    def close(self) -> None:
+        """Cancel what still runs, stop the loop and join its thread. Idempotent.
+
+        Raises:
+            LoopMisuse: called from the loop's own thread.
+        """
+        self._refuse_own_thread()
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        ended = asyncio.run_coroutine_threadsafe(self._end_tasks(), self._loop)
+        concurrent.futures.wait([ended], 2 * END_SECONDS)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(END_SECONDS)
+        for future in list(self._calls):  # of coroutines that would not end
+            future.cancel()
+
+    async def _end_tasks(self) -> None:
+        async with asyncio.timeout(END_SECONDS):
+            while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.wait(tasks)  # they may have started others
+        await self._loop.shutdown_asyncgens()
+
+    def _refuse_own_thread(self) -> None:
         if threading.current_thread() is self._thread:
-            work.close()
             raise LoopMisuse(
                 "This call was made on the background loop's own thread; it would wait "
                 "for itself for ever.",
                 todo="Await the coroutine instead, or call from a cell.",
             )
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
-
-    def soon(self, function: Callable[..., object], *args: Any) -> None:
-        """Call ``function`` on the loop's thread soon; from any thread, never waits."""
-        if not self._closed:
-            self._loop.call_soon_threadsafe(function, *args)
-
-    def close(self) -> None:
-        """Cancel what still runs, stop the loop and join its thread. Idempotent."""
-        if self._closed:
-            return
-        self.call(self._end_tasks(), timeout=2 * CANCEL_SECONDS)
-        self._closed = True
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(CANCEL_SECONDS)
-
-    async def _end_tasks(self) -> None:
-        tasks = [t for t in asyncio.all_tasks() if t is not asyncio.current_task()]
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=CANCEL_SECONDS)
-        await self._loop.shutdown_asyncgens()
 
     def __enter__(self) -> BackgroundLoop:
         return self
@@ -115,6 +140,6 @@ class BackgroundLoop:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    @staticmethod
-    def _cancel(future: concurrent.futures.Future[Any]) -> None:
-        future.cancel()
+
+def _closed(effect: str = "") -> ChatlabError:
+    return LoopMisuse("The background loop is closed.", effect, todo="Start a new lab.")

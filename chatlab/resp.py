@@ -176,6 +176,8 @@ def mapped(address: RedisAddress) -> Iterator[None]:
     """
     try:
         yield
+    except ChatlabError:  # one of ours may be an OSError, too
+        raise
     except (driver_errors.RedisError, OSError) as error:
         raise _translate(error, address) from error
 

@@ -59,7 +59,7 @@ class Management:
         return await self._request("GET", path, query)
 
     async def put(self, *path: str, body: dict[str, Any] | None = None) -> None:
-        """Create or replace; doing it twice is harmless."""
+        """Create or replace; doing it twice is the same as once."""
         await self._request("PUT", path, body=body or {})
 
     async def post(self, *path: str, body: dict[str, Any] | None = None) -> Any:
@@ -85,7 +85,11 @@ class Management:
             return None
         if not 200 <= status < 300:
             raise self._refused(method, status, reason, content)
-        return self._decoded(content) if content else ""
+        try:
+            return json.loads(content) if content else ""
+        except ValueError as error:
+            effect = NO_EFFECT if method == "GET" else UNKNOWN_EFFECT
+            raise ServiceUnavailable(f"{self._where} did not send JSON.", effect) from error
 
     async def _exchange(
         self, method: str, target: str, body: dict[str, Any] | None
@@ -111,6 +115,8 @@ class Management:
         except OSError as error:
             what = "is not there" if writer is None else "closed the connection"
             raise ServiceUnavailable(f"{self._where} {what}.", effect) from error
+        except http.client.IncompleteRead as error:
+            raise ServiceUnavailable(f"{self._where} broke off.", effect) from error
         except (http.client.HTTPException, ValueError) as error:
             raise ServiceUnavailable(f"{self._where} does not speak HTTP.", effect) from error
         finally:
@@ -133,25 +139,17 @@ class Management:
         self, method: str, status: int, reason: str, content: bytes
     ) -> ServiceUnavailable:
         """The error of an answer that is not 2xx."""
+        said = (_reason(content) or reason).rstrip(".")
         if status == 401:
             return ServiceUnavailable(
-                f"{self._where} refuses our credentials.",
+                f"{self._where} refuses our credentials: {said}.",
                 todo="Check user and password, and that the user has a management tag.",
             )
         unknown = status >= 500 and method != "GET"
-        said = _reason(content) or reason
         return ServiceUnavailable(
             f"{self._where} answered {status} to {method}: {said}.",
             UNKNOWN_EFFECT if unknown else NO_EFFECT,
         )
-
-    def _decoded(self, content: bytes) -> Any:
-        try:
-            return json.loads(content)
-        except ValueError as error:
-            raise ServiceUnavailable(
-                f"{self._where} answered something that is not JSON.", UNKNOWN_EFFECT
-            ) from error
 
 
 class _Received:

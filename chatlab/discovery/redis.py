@@ -1,0 +1,357 @@
+"""The name server: accounts, presences, groups and servers in Redis, leased.
+
+========================  ======  ====================================================
+key (below the prefix)    type    content
+========================  ======  ====================================================
+``accounts``              hash    name -> SHA-256 of the secret, newest life ever claimed
+``users``                 hash    name -> life, address and since when
+``leases``                zset    name -> when the presence ends, in ms of Redis' clock
+``groups``                hash    group -> backend and since when
+``members:<group>``       hash    member -> its life, and whether it is connected
+``servers``               hash    kind -> address, token and when it ends
+========================  ======  ====================================================
+
+``accounts`` outlives a scene, so that no life of an earlier one is taken for a newer one.
+Each operation is one Lua script, so it happens completely or not at all, and every expiry is
+judged by Redis' own clock. An entry belongs to a life (incarnation) of a user: a late message
+of an older life never changes what its successor wrote. Nothing is deleted when a lease ends;
+it just does not count any more, so a member that crashed leaves the memberships of the others
+alone. Everything but ``claim`` may be repeated without harm; a repeated ``claim`` costs a
+number.
+
+What an instance has claimed, opened or registered it remembers, and writes it again when a
+renewal finds that Redis has forgotten.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from operator import itemgetter
+from typing import Any, cast
+
+from chatlab.discovery import scripts
+from chatlab.discovery.presence import Presence
+from chatlab.errors import (
+    BackendMismatch,
+    ChatlabError,
+    InvalidInput,
+    NameInUse,
+    Taken,
+)
+from chatlab.resp import Redis, Script, mapped
+
+#: The backend of a group whose first member did not name one.
+DEFAULT_BACKEND = "rabbitmq-durable"
+#: A lease is renewed this many times in its time, so that one lost renewal is no harm.
+RENEWALS = 3
+
+
+class Registry:
+    """A client of the name server.
+
+    Args:
+        redis: the connection; its prefix separates this lab from others.
+        lease_seconds: a presence or server that is not renewed for so long is gone.
+
+    All methods may raise :class:`~chatlab.errors.ServiceUnavailable` (Redis was not
+    reached, nothing changed) and :class:`~chatlab.errors.SendUncertain` (the connection
+    broke; doing it again is safe).
+    """
+
+    def __init__(self, redis: Redis, lease_seconds: float) -> None:
+        self.redis = redis
+        self.lease_seconds = lease_seconds
+        self._lease_ms = round(lease_seconds * 1000)
+        self._claims: dict[tuple[str, int], tuple[str, str]] = {}
+        self._backends: dict[str, str] = {}
+        self._servers: dict[tuple[str, str], str] = {}
+
+    # Accounts: a name and the hash of a secret, for as long as the lab lives.
+
+    async def create_account(self, name: str, secret: str) -> None:
+        """Create the account; with the same secret again, nothing happens.
+
+        Raises:
+            NameInUse: the account has another secret.
+        """
+        await self._run(scripts.ACCOUNT, ["accounts"], name, _digest(secret))
+
+    async def account_exists(self, name: str) -> bool:
+        """Whether there is an account of that name."""
+        return await self._get("accounts", name) is not None
+
+    async def account_secret_ok(self, name: str, secret: str) -> bool | None:
+        """Whether ``secret`` is the account's; ``None`` when there is no such account."""
+        stored = await self._get("accounts", name)
+        if stored is None:
+            return None
+        return hmac.compare_digest(stored.partition(" ")[0], _digest(secret))
+
+    # Presences: a user is there, at an address, in one life, under a lease.
+
+    async def claim(
+        self, name: str, secret: str, address: str, incarnation: int | None = None
+    ) -> int:
+        """Begin a presence, and create the account when there is none.
+
+        With the account's secret the name is taken over at once, whoever holds it.
+
+        Args:
+            address: how others reach this user; an empty one is fine.
+            incarnation: the life to go on with; ``None`` begins a new one.
+
+        Returns:
+            The incarnation: one more than any before it.
+
+        Raises:
+            NameInUse: the account has another secret.
+            Taken: a newer incarnation than the one given exists.
+        """
+        digest = _digest(secret)
+        (mine,) = await self._run(
+            scripts.CLAIM,
+            ["accounts", "users", "leases"],
+            *(name, digest, address),
+            *("" if incarnation is None else incarnation, self._lease_ms),
+        )
+        self._claims[name, mine] = (digest, address)
+        return cast(int, mine)
+
+    async def renew(self, name: str, incarnation: int) -> None:
+        """Extend the lease from now; register again when Redis has forgotten.
+
+        A renewal that arrives after its own ``depart`` changes nothing.
+
+        Raises:
+            Taken: a newer incarnation holds the name.
+            InvalidInput: this registry has not claimed that life.
+        """
+        lost = await self.renew_many([(name, incarnation)])
+        for error in lost.values():
+            raise error
+
+    async def renew_many(self, lives: Iterable[tuple[str, int]]) -> dict[str, Taken]:
+        """Extend many leases in one round trip.
+
+        Returns:
+            For each name that a newer life holds, the error that ``renew`` would raise.
+
+        Raises:
+            InvalidInput: this registry has not claimed one of these lives.
+        """
+        args: list[str | int] = []
+        names: list[str] = []
+        for name, incarnation in lives:
+            if (name, incarnation) not in self._claims:
+                raise InvalidInput(f"Life {incarnation} of {name} was not claimed here.")
+            names.append(name)
+            args += (name, incarnation, *self._claims[name, incarnation])
+        if not names:
+            return {}
+        keys = ["accounts", "users", "leases"]
+        (newest,) = await self._run(scripts.RENEW, keys, self._lease_ms, *args)
+        return {
+            name: _taken(name, newer)
+            for name, newer in zip(names, newest, strict=True)
+            if newer
+        }
+
+    async def depart(self, name: str, incarnation: int) -> None:
+        """End the presence, if it is still this life's."""
+        await self._run(scripts.DEPART, ["users", "leases"], name, incarnation)
+
+    async def keep_alive(
+        self, name: str, incarnation: int, on_lost: Callable[[ChatlabError], None]
+    ) -> None:
+        """Renew at a third of the lease until cancelled.
+
+        A Redis that is down or slow is tried again. When a newer life holds the name,
+        ``on_lost`` gets the error and the loop ends.
+        """
+        while True:
+            await asyncio.sleep(self.lease_seconds / RENEWALS)
+            try:
+                await self.renew(name, incarnation)
+            except Taken as error:
+                on_lost(error)
+                return
+            except InvalidInput:
+                raise
+            except ChatlabError:
+                continue  # the lease may end meanwhile; the next renewal registers again
+
+    # Groups: a backend, fixed by the first member, and members.
+
+    async def open_group(self, group: str, backend: str | None = None) -> str:
+        """The group's backend, recorded now when the group is new.
+
+        Args:
+            backend: with options; ``None`` takes the group's, or that of the default.
+
+        Raises:
+            BackendMismatch: the group has another backend; both are named.
+        """
+        (found,) = await self._run(
+            scripts.OPEN_GROUP,
+            ["groups"],
+            *(group, backend or "", DEFAULT_BACKEND),
+        )
+        self._backends[group] = found
+        return cast(str, found)
+
+    async def find_group(self, group: str) -> str | None:
+        """The group's backend; ``None`` when there is no such group."""
+        found = await self._get("groups", group)
+        return None if found is None else found.partition(" ")[2]
+
+    async def enter_group(
+        self, group: str, member: str, incarnation: int, connected: bool
+    ) -> None:
+        """Record a membership of a group that ``open_group`` has returned.
+
+        Args:
+            connected: whether the member receives now, or has only its queue there.
+
+        Raises:
+            Taken: a newer incarnation of this member has entered.
+            BackendMismatch: the group has ended and begun with another backend meanwhile.
+            InvalidInput: ``open_group`` was not called before.
+        """
+        if group not in self._backends:
+            raise InvalidInput(f"The group {group} was not opened here.")
+        await self._run(
+            scripts.ENTER_GROUP,
+            ["groups", f"members:{group}"],
+            *(group, self._backends[group], member, incarnation, int(connected)),
+        )
+
+    async def leave_group(
+        self, group: str, member: str, incarnation: int | None = None
+    ) -> None:
+        """End a membership; with the last one the group ends, too.
+
+        Args:
+            incarnation: when given, a newer life's membership is left alone.
+        """
+        newest = "" if incarnation is None else incarnation
+        keys = ["groups", f"members:{group}"]
+        await self._run(scripts.LEAVE_GROUP, keys, group, member, newest)
+
+    async def group_members(self, group: str) -> dict[str, bool]:
+        """Each member, and whether it is connected: it said so and its presence, if it
+        ever claimed one, is still the same life's under a living lease."""
+        keys = [f"members:{group}", "users", "leases"]
+        (flat,) = await self._run(scripts.GROUP_MEMBERS, keys)
+        return _members(flat)
+
+    # Servers: one address a kind, leased; the newest one counts.
+
+    async def register_server(self, kind: str, address: str, token: str) -> None:
+        """Make this the server of its kind, in place of another.
+
+        Args:
+            address: ``host:port``.
+            token: chosen by the server; whoever shows it may renew and forget.
+        """
+        self._servers[kind, token] = address
+        await self._renew_server(kind, token, first=True)
+
+    async def renew_server(self, kind: str, token: str) -> None:
+        """Extend the lease from now; register again when it has ended.
+
+        Raises:
+            Taken: another server of this kind has registered since.
+            InvalidInput: this registry has not registered that server.
+        """
+        if (kind, token) not in self._servers:
+            raise InvalidInput(f"A {kind} server of that token was not registered here.")
+        await self._renew_server(kind, token, first=False)
+
+    async def _renew_server(self, kind: str, token: str, *, first: bool) -> None:
+        address = self._servers[kind, token]
+        args = (kind, token, address, self._lease_ms, int(first))
+        await self._run(scripts.RENEW_SERVER, ["servers"], *args)
+
+    async def forget_server(self, kind: str, token: str) -> None:
+        """Remove the entry, if it is still this server's."""
+        self._servers.pop((kind, token), None)
+        await self._run(scripts.FORGET_SERVER, ["servers"], kind, token)
+
+    async def find_server(self, kind: str) -> str | None:
+        """The address of the server of this kind; ``None`` when there is none alive."""
+        found = await self._run(scripts.FIND_SERVER, ["servers"], kind)
+        return found[0] if found else None
+
+    # The question itself.
+
+    async def discover(self) -> list[Presence]:
+        """Users online, then groups, each sorted by name; true at one instant."""
+        keys = ["users", "leases", "groups", "members:"]
+        return list(_presences(*await self._run(scripts.DISCOVER, keys)))
+
+    async def _run(self, script: Script, keys: list[str], *args: str | int) -> list[Any]:
+        """Run a script; what follows its OK, or its refusal as an error of chatlab."""
+        full = [self.redis.key(key) for key in keys]
+        code, *rest = await self.redis.run(script, full, args)
+        if code != "OK":
+            raise _REFUSALS[code](*rest)
+        return list(rest)
+
+    async def _get(self, key: str, field: str) -> str | None:
+        with mapped(self.redis.address):
+            found = self.redis.driver.hget(self.redis.key(key), field)
+            return await cast("Awaitable[str | None]", found)
+
+
+def _digest(secret: str) -> str:
+    """What is stored of a secret. It is random, so a plain hash cannot be guessed back."""
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def _members(flat: list[str]) -> dict[str, bool]:
+    return {member: flag == "1" for member, flag in zip(flat[::2], flat[1::2], strict=True)}
+
+
+def _presences(users: list[Any], groups: list[Any]) -> Iterator[Presence]:
+    for name, address, since in sorted(users):
+        yield Presence(name, "private", address, since=int(since) / 1000, source="registry")
+    for name, backend, since, flat in sorted(groups, key=itemgetter(0)):
+        members = _members(flat)
+        yield Presence(
+            name,
+            "group",
+            name,
+            members=tuple(sorted(m for m, connected in members.items() if connected)),
+            away=tuple(sorted(m for m, connected in members.items() if not connected)),
+            backend=backend,
+            since=int(since) / 1000,
+            source="registry",
+        )
+
+
+def _in_use(name: str) -> NameInUse:
+    return NameInUse(f"The account {name} exists and has another secret.")
+
+
+def _taken(name: str, newest: int) -> Taken:
+    return Taken(f"A newer client of {name} has taken over (incarnation {newest}).")
+
+
+def _mismatch(group: str, has: str, asked: str) -> BackendMismatch:
+    return BackendMismatch(f"The group {group} has the backend {has}, not {asked}.")
+
+
+def _other_server(kind: str) -> Taken:
+    return Taken(f"Another {kind} server has registered since.")
+
+
+#: The first word of a script's refusal -> the error, made of the other words.
+_REFUSALS: dict[str, Callable[..., ChatlabError]] = {
+    "IN USE": _in_use,
+    "TAKEN": _taken,
+    "MISMATCH": _mismatch,
+    "SERVER": _other_server,
+}

@@ -1,0 +1,211 @@
+"""The name server's operations as Lua, each atomic. The keys are told in ``redis.py``.
+
+Each answers ``{"OK", …}`` or the name of a refusal and its details. Values are text with the
+free part last: ``accounts`` holds "digest newest-life", ``users`` "life since address" (since
+0: departed), ``groups`` "since backend", ``members:*`` "life connected", ``servers`` "end
+token address". Times are in ms of Redis' clock.
+"""
+
+from __future__ import annotations
+
+from chatlab.resp import Script
+
+_NOW = """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+"""
+
+_USER = """
+local function user(entry)  -- life, since, address; nothing when there is no entry
+  local life, since, address = string.match(entry or '', '^(%d+) (%d+) (.*)$')
+  return tonumber(life), tonumber(since), address
+end
+"""
+
+#: Is this member there? Yes when it said so and, if it claimed a presence, that lives.
+_MEMBERS = """
+local function members(key, users, leases)
+  local found = redis.call('HGETALL', key)
+  for i = 2, #found, 2 do
+    local life, connected = string.match(found[i], '^(%d+) ([01])$')
+    local present, since = user(redis.call('HGET', users, found[i - 1]))
+    if connected == '1' and present then
+      local ends = tonumber(redis.call('ZSCORE', leases, found[i - 1]) or 0)
+      if present ~= tonumber(life) or since == 0 or ends <= now then connected = '0' end
+    end
+    found[i] = connected
+  end
+  return found
+end
+"""
+
+#: accounts | name, digest
+ACCOUNT = Script("""
+redis.call('HSETNX', KEYS[1], ARGV[1], ARGV[2] .. ' 0')
+local digest = string.match(redis.call('HGET', KEYS[1], ARGV[1]), '^%S+')
+if digest ~= ARGV[2] then return {'IN USE', ARGV[1]} end
+return {'OK'}
+""")
+
+#: accounts, users, leases | name, digest, address, life or '', lease
+CLAIM = Script(
+    _NOW
+    + _USER
+    + """
+local name = ARGV[1]
+local account = redis.call('HGET', KEYS[1], name) or ARGV[2] .. ' 0'
+local digest, newest = string.match(account, '^(%S+) (%d+)$')
+if digest ~= ARGV[2] then return {'IN USE', name} end
+newest = tonumber(newest)
+local mine = tonumber(ARGV[4]) or newest + 1
+if mine < newest then return {'TAKEN', name, newest} end
+local life, since = user(redis.call('HGET', KEYS[2], name))
+local ends = tonumber(redis.call('ZSCORE', KEYS[3], name) or 0)
+if life ~= mine or since == 0 or ends <= now then since = now end
+redis.call('HSET', KEYS[1], name, digest .. ' ' .. mine)
+redis.call('HSET', KEYS[2], name, mine .. ' ' .. since .. ' ' .. ARGV[3])
+redis.call('ZADD', KEYS[3], now + ARGV[5], name)
+return {'OK', mine}
+"""
+)
+
+#: accounts, users, leases | lease, then for each: name, life, digest, address.
+#: For each 0, or the newer life that holds the name.
+RENEW = Script(
+    _NOW
+    + _USER
+    + """
+local answer = {}
+for i = 2, #ARGV, 4 do
+  local name, mine = ARGV[i], tonumber(ARGV[i + 1])
+  local account = redis.call('HGET', KEYS[1], name) or ARGV[i + 2] .. ' 0'
+  local digest, newest = string.match(account, '^(%S+) (%d+)$')
+  newest = tonumber(newest)
+  if newest > mine or digest ~= ARGV[i + 2] then
+    answer[#answer + 1] = math.max(newest, 1)
+  else
+    local life, since = user(redis.call('HGET', KEYS[2], name))
+    if life ~= mine then  -- forgotten: register again
+      since = now
+      redis.call('HSET', KEYS[1], name, digest .. ' ' .. mine)
+      redis.call('HSET', KEYS[2], name, mine .. ' ' .. now .. ' ' .. ARGV[i + 3])
+    end
+    if since > 0 then redis.call('ZADD', KEYS[3], now + ARGV[1], name) end
+    answer[#answer + 1] = 0
+  end
+end
+return {'OK', answer}
+"""
+)
+
+#: users, leases | name, life
+DEPART = Script(
+    _USER
+    + """
+if user(redis.call('HGET', KEYS[1], ARGV[1])) == tonumber(ARGV[2]) then
+  redis.call('HSET', KEYS[1], ARGV[1], ARGV[2] .. ' 0 ')
+  redis.call('ZREM', KEYS[2], ARGV[1])
+end
+return {'OK'}
+"""
+)
+
+#: groups | group, backend or '', backend of a new group by default
+OPEN_GROUP = Script(
+    _NOW
+    + """
+local entry = redis.call('HGET', KEYS[1], ARGV[1])
+if not entry then
+  entry = now .. ' ' .. (ARGV[2] ~= '' and ARGV[2] or ARGV[3])
+  redis.call('HSET', KEYS[1], ARGV[1], entry)
+end
+local backend = string.match(entry, '^%d+ (.*)$')
+if ARGV[2] ~= '' and ARGV[2] ~= backend then
+  return {'MISMATCH', ARGV[1], backend, ARGV[2]}
+end
+return {'OK', backend}
+"""
+)
+
+#: groups, members | group, backend, member, life, connected. The group may have ended
+#: between open and enter, when its last member left: then it begins again.
+ENTER_GROUP = Script(
+    _NOW
+    + """
+redis.call('HSETNX', KEYS[1], ARGV[1], now .. ' ' .. ARGV[2])
+local backend = string.match(redis.call('HGET', KEYS[1], ARGV[1]), '^%d+ (.*)$')
+if backend ~= ARGV[2] then return {'MISMATCH', ARGV[1], backend, ARGV[2]} end
+local entry = redis.call('HGET', KEYS[2], ARGV[3])
+local newest = tonumber(string.match(entry or '0 0', '^(%d+)'))
+if newest > tonumber(ARGV[4]) then return {'TAKEN', ARGV[3], newest} end
+redis.call('HSET', KEYS[2], ARGV[3], ARGV[4] .. ' ' .. ARGV[5])
+return {'OK'}
+"""
+)
+
+#: groups, members | group, member, newest life that may go or ''
+LEAVE_GROUP = Script("""
+local life = string.match(redis.call('HGET', KEYS[2], ARGV[2]) or '0 0', '^(%d+)')
+if ARGV[3] == '' or tonumber(life) <= tonumber(ARGV[3]) then
+  redis.call('HDEL', KEYS[2], ARGV[2])
+end
+if redis.call('EXISTS', KEYS[2]) == 0 then redis.call('HDEL', KEYS[1], ARGV[1]) end
+return {'OK'}
+""")
+
+#: members, users, leases
+GROUP_MEMBERS = Script(_NOW + _USER + _MEMBERS + "return {'OK', members(unpack(KEYS))}")
+
+#: servers | kind, token, address, lease, '1' when it takes the place of another
+RENEW_SERVER = Script(
+    _NOW
+    + """
+local entry = redis.call('HGET', KEYS[1], ARGV[1])
+local ends, token = string.match(entry or '', '^(%d+) (%S+)')
+if entry and token ~= ARGV[2] and tonumber(ends) > now and ARGV[5] == '0' then
+  return {'SERVER', ARGV[1]}
+end
+redis.call('HSET', KEYS[1], ARGV[1], (now + ARGV[4]) .. ' ' .. ARGV[2] .. ' ' .. ARGV[3])
+return {'OK'}
+"""
+)
+
+#: servers | kind, token
+FORGET_SERVER = Script("""
+local entry = redis.call('HGET', KEYS[1], ARGV[1])
+local token = string.match(entry or '', '^%d+ (%S+)')
+if token == ARGV[2] then redis.call('HDEL', KEYS[1], ARGV[1]) end
+return {'OK'}
+""")
+
+#: servers | kind
+FIND_SERVER = Script(
+    _NOW
+    + """
+local entry = redis.call('HGET', KEYS[1], ARGV[1])
+local ends, address = string.match(entry or '', '^(%d+) %S+ (.*)$')
+if not ends or tonumber(ends) <= now then return {'OK'} end
+return {'OK', address}
+"""
+)
+
+#: users, leases, groups, what every key of members begins with
+DISCOVER = Script(
+    _NOW
+    + _USER
+    + _MEMBERS
+    + """
+local people, rooms = {}, {}
+for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '(' .. now, '+inf')) do
+  local _, since, address = user(redis.call('HGET', KEYS[1], name))
+  if address then people[#people + 1] = {name, address, tostring(since)} end
+end
+local groups = redis.call('HGETALL', KEYS[3])
+for i = 1, #groups, 2 do
+  local since, backend = string.match(groups[i + 1], '^(%d+) (.*)$')
+  local there = members(KEYS[4] .. groups[i], KEYS[1], KEYS[2])
+  rooms[#rooms + 1] = {groups[i], backend, since, there}
+end
+return {'OK', people, rooms}
+"""
+)

@@ -1,0 +1,450 @@
+"""The name server on a real Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+
+import pytest
+
+from chatlab.discovery import Registry
+from chatlab.errors import (
+    BackendMismatch,
+    ChatlabError,
+    InvalidInput,
+    NameInUse,
+    ServiceUnavailable,
+    Taken,
+)
+from chatlab.resp import Redis, mapped
+from chatlab.services.addresses import RabbitAddress, RedisAddress
+from chatlab.services.links import Link
+
+LEASE = 0.4
+
+
+@pytest.fixture
+async def redis(namespace: tuple[RabbitAddress, RedisAddress]) -> AsyncIterator[Redis]:
+    client = Redis(namespace[1], deadline=2)
+    yield client
+    with mapped(client.address):
+        keys = [key async for key in client.driver.scan_iter(match=client.prefix + "*")]
+        if keys:
+            await client.driver.unlink(*keys)
+    await client.close()
+
+
+@pytest.fixture
+def registry(redis: Redis) -> Registry:
+    return Registry(redis, LEASE)
+
+
+@pytest.fixture
+def other(redis: Redis) -> Registry:
+    """A second client of the same name server, which remembers nothing of the first."""
+    return Registry(redis, LEASE)
+
+
+async def redis_clock(redis: Redis) -> float:
+    with mapped(redis.address):
+        seconds, microseconds = await redis.driver.time()
+    return float(seconds) + float(microseconds) / 1e6
+
+
+async def names(registry: Registry) -> list[str]:
+    return [entry.name for entry in await registry.discover()]
+
+
+async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 3.0) -> None:
+    async with asyncio.timeout(seconds):
+        while True:
+            if await condition():
+                return
+            await asyncio.sleep(0.01)
+
+
+# Accounts
+
+
+async def test_an_account_is_created_once_and_keeps_its_secret(registry: Registry) -> None:
+    await registry.create_account("ana", "s1")
+    await registry.create_account("ana", "s1")
+    with pytest.raises(NameInUse, match="ana"):
+        await registry.create_account("ana", "s2")
+    assert await registry.account_secret_ok("ana", "s1") is True
+    assert await registry.account_secret_ok("ana", "s2") is False
+    assert await registry.account_secret_ok("bob", "s1") is None
+    assert (await registry.account_exists("ana"), await registry.account_exists("bob")) == (
+        True,
+        False,
+    )
+
+
+async def test_the_secret_itself_is_not_stored(registry: Registry, redis: Redis) -> None:
+    await registry.claim("ana", "a-rather-secret-word", "here")
+    with mapped(redis.address):
+        everything = [
+            await redis.driver.hgetall(key)
+            async for key in redis.driver.scan_iter(match=redis.prefix + "*", _type="hash")
+        ]
+    assert "here" in str(everything)
+    assert "a-rather-secret-word" not in str(everything)
+
+
+# Presences
+
+
+async def test_a_claim_creates_the_account_and_shows_the_user(registry: Registry) -> None:
+    assert await registry.claim("ana", "s1", "127.0.0.1:7") == 1
+    (entry,) = await registry.discover()
+    assert (entry.name, entry.kind, entry.address) == ("ana", "private", "127.0.0.1:7")
+    assert (entry.source, entry.age) == ("registry", 0.0)
+    assert await registry.account_secret_ok("ana", "s1") is True
+
+
+async def test_with_the_secret_a_name_is_taken_over_at_once(
+    registry: Registry, other: Registry
+) -> None:
+    first = await registry.claim("ana", "s1", "old")
+    second = await other.claim("ana", "s1", "new")
+    assert (first, second) == (1, 2)
+    assert [entry.address for entry in await registry.discover()] == ["new"]
+    with pytest.raises(Taken, match="incarnation 2"):
+        await registry.renew("ana", first)
+    with pytest.raises(Taken):
+        await registry.claim("ana", "s1", "old", first)
+    assert [entry.address for entry in await registry.discover()] == ["new"]
+
+
+async def test_without_the_secret_a_name_is_refused_even_when_its_lease_is_over(
+    registry: Registry,
+) -> None:
+    life = await registry.claim("ana", "s1", "here")
+    with pytest.raises(NameInUse):
+        await registry.claim("ana", "s2", "there")
+    await registry.depart("ana", life)
+    with pytest.raises(NameInUse):
+        await registry.claim("ana", "s2", "there")
+    assert await names(registry) == []
+
+
+async def test_the_same_life_may_claim_again_and_keeps_since(registry: Registry) -> None:
+    life = await registry.claim("ana", "s1", "here")
+    (before,) = await registry.discover()
+    assert await registry.claim("ana", "s1", "moved", life) == life
+    (after,) = await registry.discover()
+    assert (after.address, after.since) == ("moved", before.since)
+    assert await registry.claim("ana", "s1", "here", 7) == 7
+    assert await registry.claim("ana", "s1", "here") == 8
+
+
+async def test_claims_at_once_get_a_number_each(registry: Registry) -> None:
+    lives = await asyncio.gather(*(registry.claim("ana", "s1", str(i)) for i in range(100)))
+    assert sorted(lives) == list(range(1, 101))
+    (entry,) = await registry.discover()
+    assert entry.address == str(lives.index(100))
+
+
+async def test_an_expired_presence_disappears_at_its_lease_and_not_before(
+    registry: Registry, redis: Redis
+) -> None:
+    before = await redis_clock(redis)
+    await registry.claim("ana", "s1", "here")
+    after = await redis_clock(redis)
+    while True:
+        asked = await redis_clock(redis)
+        present = await names(registry) == ["ana"]
+        answered = await redis_clock(redis)
+        if present:
+            assert asked < after + LEASE + 0.001, "listed although its lease was over"
+        else:
+            break
+        await asyncio.sleep(0.005)
+    assert answered >= before + LEASE - 0.001, "gone although its lease lived"
+
+
+async def test_a_renewal_extends_the_lease_from_now(registry: Registry, redis: Redis) -> None:
+    life = await registry.claim("ana", "s1", "here")
+    begun = await redis_clock(redis)
+    while await redis_clock(redis) < begun + 1.5 * LEASE:
+        await registry.renew("ana", life)
+    assert await names(registry) == ["ana"]
+
+
+async def test_a_late_removal_by_an_old_life_leaves_its_successor(
+    registry: Registry, other: Registry
+) -> None:
+    first = await registry.claim("ana", "s1", "old")
+    second = await other.claim("ana", "s1", "new")
+    await registry.depart("ana", first)
+    assert [entry.address for entry in await other.discover()] == ["new"]
+    await other.depart("ana", second)
+    assert await names(other) == []
+
+
+async def test_a_renewal_overtaken_by_its_own_departure_changes_nothing(
+    registry: Registry,
+) -> None:
+    life = await registry.claim("ana", "s1", "here")
+    await registry.depart("ana", life)
+    await registry.renew("ana", life)
+    assert await names(registry) == []
+    await registry.claim("ana", "s1", "again", life)
+    assert await names(registry) == ["ana"]
+
+
+async def test_a_forgotten_presence_is_registered_again(
+    registry: Registry, redis: Redis
+) -> None:
+    life = await registry.claim("ana", "s1", "here")
+    with mapped(redis.address):
+        await redis.driver.delete(*(redis.key(k) for k in ("accounts", "users", "leases")))
+    assert await names(registry) == []
+    await registry.renew("ana", life)
+    assert [entry.address for entry in await registry.discover()] == ["here"]
+    assert await registry.account_secret_ok("ana", "s1") is True
+    assert await registry.claim("ana", "s1", "next") == life + 1
+
+
+async def test_after_a_new_scene_an_old_life_does_not_come_back(
+    registry: Registry, other: Registry, redis: Redis
+) -> None:
+    """Only ``accounts`` outlives a scene; the number of the newest life is in it."""
+    await registry.claim("ana", "s1", "older")
+    ghost = await registry.claim("ana", "s1", "ghost")
+    with mapped(redis.address):
+        await redis.driver.delete(redis.key("users"), redis.key("leases"))
+    assert await other.claim("ana", "s1", "new") == ghost + 1
+    with pytest.raises(Taken):
+        await registry.renew("ana", ghost)
+
+
+async def test_many_are_renewed_in_one_round_trip(registry: Registry, other: Registry) -> None:
+    lives = [(name, await registry.claim(name, "s", name)) for name in ("ana", "bob", "eva")]
+    await other.claim("bob", "s", "elsewhere")
+    lost = await registry.renew_many(lives)
+    assert list(lost) == ["bob"]
+    assert isinstance(lost["bob"], Taken)
+    assert await registry.renew_many([]) == {}
+    with pytest.raises(InvalidInput, match="dan"):
+        await registry.renew_many([("dan", 1)])
+
+
+async def test_a_presence_is_kept_alive_and_ends_with_a_takeover(
+    registry: Registry, other: Registry, redis: Redis
+) -> None:
+    lost: list[ChatlabError] = []
+    life = await registry.claim("ana", "s1", "here")
+    alive = asyncio.create_task(registry.keep_alive("ana", life, lost.append))
+    begun = await redis_clock(redis)
+    while await redis_clock(redis) < begun + 2 * LEASE:
+        assert await names(registry) == ["ana"]
+        await asyncio.sleep(0.02)
+    await other.claim("ana", "s1", "there")
+    await asyncio.wait_for(alive, LEASE)
+    assert [type(error) for error in lost] == [Taken]
+
+
+async def test_a_presence_comes_back_after_redis_was_away(
+    redis: Redis, other: Registry
+) -> None:
+    link = Link((redis.address.host, redis.address.port), user="ana", service="redis")
+    port = await link.open()
+    own = Redis(redis.address.through("127.0.0.1", port), deadline=0.2)
+    registry = Registry(own, LEASE)
+    life = await registry.claim("ana", "s1", "here")
+    lost: list[ChatlabError] = []
+    alive = asyncio.create_task(registry.keep_alive("ana", life, lost.append))
+
+    async def gone() -> bool:
+        return await names(other) == []
+
+    async def back() -> bool:
+        return await names(other) == ["ana"]
+
+    for fault in (link.cut, link.freeze):
+        fault()
+        await until(gone)
+        link.heal()
+        await until(back)
+    alive.cancel()
+    await asyncio.gather(alive, return_exceptions=True)
+    assert not lost
+    await own.close()
+    await link.close()
+
+
+# Groups
+
+
+async def test_the_first_subscription_fixes_the_backend(registry: Registry) -> None:
+    assert await registry.find_group("sd") is None
+    assert await registry.open_group("sd", "rabbitmq-transient") == "rabbitmq-transient"
+    assert await registry.open_group("sd", None) == "rabbitmq-transient"
+    assert await registry.open_group("sd", "rabbitmq-transient") == "rabbitmq-transient"
+    with pytest.raises(BackendMismatch, match=r"rabbitmq-transient, not rabbitmq-durable:x=1"):
+        await registry.open_group("sd", "rabbitmq-durable:x=1")
+    assert await registry.find_group("sd") == "rabbitmq-transient"
+    assert await registry.open_group("news", None) == "rabbitmq-durable"
+
+
+async def test_of_two_first_subscriptions_one_wins(registry: Registry) -> None:
+    backends = [f"rabbitmq-durable:n={i}" for i in range(20)]
+    results = await asyncio.gather(
+        *(registry.open_group("sd", backend) for backend in backends), return_exceptions=True
+    )
+    winners = [result for result in results if isinstance(result, str)]
+    assert winners == [await registry.find_group("sd")]
+    assert sum(isinstance(result, BackendMismatch) for result in results) == 19
+
+
+async def test_users_and_groups_of_one_name_do_not_touch_each_other(
+    registry: Registry,
+) -> None:
+    life = await registry.claim("sd", "s1", "here")
+    await registry.open_group("sd", "rabbitmq-durable")
+    await registry.enter_group("sd", "ana", 1, connected=True)
+    found = await registry.discover()
+    assert [(entry.name, entry.kind) for entry in found] == [
+        ("sd", "private"),
+        ("sd", "group"),
+    ]
+    await registry.depart("sd", life)
+    assert await registry.group_members("sd") == {"ana": True}
+
+
+async def test_two_members_leave_in_any_order_and_the_last_one_ends_the_group(
+    registry: Registry,
+) -> None:
+    for first, second in (("ana", "bob"), ("bob", "ana")):
+        await registry.open_group("sd", "rabbitmq-durable")
+        await registry.enter_group("sd", "ana", 1, connected=True)
+        await registry.enter_group("sd", "bob", 1, connected=False)
+        assert await registry.group_members("sd") == {"ana": True, "bob": False}
+        await registry.leave_group("sd", first)
+        assert list(await registry.group_members("sd")) == [second]
+        await registry.leave_group("sd", first)
+        assert await registry.find_group("sd") == "rabbitmq-durable"
+        await registry.leave_group("sd", second)
+        assert await registry.find_group("sd") is None
+        assert await registry.discover() == []
+
+
+async def test_members_that_come_and_go_at_once_are_counted_right(registry: Registry) -> None:
+    await registry.open_group("sd", None)
+
+    async def come_and_go(member: str, stay: bool) -> None:
+        await registry.enter_group("sd", member, 1, connected=True)
+        if not stay:
+            await registry.leave_group("sd", member)
+
+    await asyncio.gather(*(come_and_go(f"u{i}", i % 2 == 0) for i in range(40)))
+    assert set(await registry.group_members("sd")) == {f"u{i}" for i in range(0, 40, 2)}
+    assert await registry.find_group("sd") == "rabbitmq-durable"
+
+
+async def test_a_group_that_ended_meanwhile_begins_again_when_somebody_enters(
+    registry: Registry, other: Registry
+) -> None:
+    await registry.open_group("sd", "rabbitmq-transient")
+    await other.open_group("sd")
+    await other.enter_group("sd", "bob", 1, connected=True)
+    await other.leave_group("sd", "bob")
+    await registry.enter_group("sd", "ana", 1, connected=True)
+    assert await other.find_group("sd") == "rabbitmq-transient"
+    await registry.leave_group("sd", "ana")
+    await other.open_group("sd", "rabbitmq-durable")
+    with pytest.raises(BackendMismatch):
+        await registry.enter_group("sd", "ana", 1, connected=True)
+    with pytest.raises(InvalidInput, match="news"):
+        await registry.enter_group("news", "ana", 1, connected=True)
+
+
+async def test_an_older_life_does_not_change_its_successors_membership(
+    registry: Registry,
+) -> None:
+    await registry.open_group("sd")
+    await registry.enter_group("sd", "ana", 2, connected=True)
+    with pytest.raises(Taken):
+        await registry.enter_group("sd", "ana", 1, connected=False)
+    await registry.leave_group("sd", "ana", 1)
+    assert await registry.group_members("sd") == {"ana": True}
+    await registry.leave_group("sd", "ana", 2)
+    assert await registry.group_members("sd") == {}
+
+
+async def test_a_crashed_member_counts_as_away_when_its_lease_is_over(
+    registry: Registry,
+) -> None:
+    bob = await registry.claim("bob", "s", "here")
+    ana = await registry.claim("ana", "s", "here")
+    await registry.open_group("sd")
+    await registry.enter_group("sd", "ana", ana, connected=True)
+    await registry.enter_group("sd", "bob", bob, connected=True)
+    assert await registry.group_members("sd") == {"ana": True, "bob": True}
+
+    async def bob_is_away() -> bool:
+        await registry.renew("ana", ana)
+        return await registry.group_members("sd") == {"ana": True, "bob": False}
+
+    await until(bob_is_away)
+    (group,) = [entry for entry in await registry.discover() if entry.kind == "group"]
+    assert (group.members, group.away) == (("ana",), ("bob",))
+    assert (group.address, group.backend) == ("sd", "rabbitmq-durable")
+    await registry.claim("bob", "s", "back")
+    assert await registry.group_members("sd") == {"ana": True, "bob": False}, "another life"
+
+
+# Servers
+
+
+async def test_a_server_is_found_until_its_lease_is_over(registry: Registry) -> None:
+    assert await registry.find_server("mailbox-redis") is None
+    await registry.register_server("mailbox-redis", "127.0.0.1:9", "t1")
+    assert await registry.find_server("mailbox-redis") == "127.0.0.1:9"
+    assert await registry.find_server("mailbox-memory") is None
+
+    async def gone() -> bool:
+        return await registry.find_server("mailbox-redis") is None
+
+    await until(gone)
+    await registry.renew_server("mailbox-redis", "t1")
+    assert await registry.find_server("mailbox-redis") == "127.0.0.1:9"
+
+
+async def test_the_newest_server_counts_and_the_older_one_learns_it(
+    registry: Registry, other: Registry
+) -> None:
+    await registry.register_server("mailbox-redis", "old:1", "t1")
+    await other.register_server("mailbox-redis", "new:2", "t2")
+    with pytest.raises(Taken):
+        await registry.renew_server("mailbox-redis", "t1")
+    await registry.forget_server("mailbox-redis", "t1")
+    assert await registry.find_server("mailbox-redis") == "new:2"
+    await other.forget_server("mailbox-redis", "t2")
+    assert await registry.find_server("mailbox-redis") is None
+    with pytest.raises(InvalidInput):
+        await other.renew_server("mailbox-redis", "t2")
+
+
+# Faults
+
+
+async def test_a_redis_that_is_down_is_said_so_and_nothing_has_happened() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    redis = Redis(RedisAddress(host="127.0.0.1", port=port, prefix="x:"))
+    with pytest.raises(ServiceUnavailable, match="Nothing was changed"):
+        await Registry(redis, LEASE).claim("ana", "s", "here")
+    with pytest.raises(ServiceUnavailable):
+        await Registry(redis, LEASE).account_exists("ana")
+    await redis.close()
+
+
+async def test_two_labs_on_one_redis_do_not_see_each_other(redis: Redis) -> None:
+    neighbour = Redis(replace(redis.address, prefix=redis.prefix + "next:"))
+    await Registry(redis, LEASE).claim("ana", "s", "here")
+    assert await names(Registry(neighbour, LEASE)) == []
+    await neighbour.close()
