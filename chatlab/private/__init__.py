@@ -1,0 +1,24 @@
+"""Private chats over gRPC: a server with a mailbox per user, and its client.
+
+- ``mailbox``: what a store of mailboxes does, and its limits; ``memory`` and ``redis`` are the
+  two stores.
+- ``accounts``, ``session``: who exists, and the token that says who is calling.
+- ``wire``: limits and conversions of ``protos/chatlab/v1/private_chat.proto``.
+- ``channel``: options of both ends, gRPC statuses as errors of chatlab.
+- ``server``: :class:`~chatlab.private.server.ChatServer`, in-process or as a process
+  (``python -m chatlab.private.server``).
+- ``outbox``, ``client``: :class:`~chatlab.private.client.MailboxClient`, one user's end.
+
+The only importer of ``grpc``.
+"""
+
+from __future__ import annotations
+
+from chatlab.settings import default_environ
+
+# Before grpc is imported anywhere: its log lines would land in whatever cell is newest.
+default_environ("GRPC_VERBOSITY", "ERROR")
+
+from chatlab.private.client import MailboxClient  # noqa: E402
+
+__all__ = ["MailboxClient"]

@@ -1,0 +1,426 @@
+"""Mailboxes in Redis (``mailbox-redis``): they survive the server, and Redis' own restart.
+
+Keys of user bob, in one slot: ``…:mailbox:{bob}:log`` (a stream; each entry ``k``: who sent
+it and its id, ``m``: the message as a JSON array), ``…:ids`` (a hash ``k`` -> entry, trimmed
+together with the log) and ``…:me`` (a hash, below). Everything that reads and then writes is
+one Lua script, so any number of servers may run over one Redis; a server keeps only its live
+streams.
+
+====================  =============================================================
+field of ``me``       meaning
+====================  =============================================================
+``incarnation``       newest one that claimed the name
+``token, server``     of the present hold, and of the server whose stream it is
+``acked, acked_n``    the cursor: entry, and how many are behind it
+``handed``            the highest entry ever handed out (later: redelivered)
+``handed_n``          how many are behind that point under the present hold
+``stored_n``          how many were ever stored
+``bytes, log_bytes``  after the cursor, and in the whole log
+====================  =============================================================
+
+A server says that it lives by a key of its own that expires; a hold of a dead server counts
+as no receiver. Pub/sub is only a hint from the server that stored a message (or took a hold
+over) to the one that holds the stream; a hint may be lost, so every second a server sweeps
+the users that it holds.
+
+Redis 7.0 commands only. On a cluster the sweep would be one call per slot.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+from chatlab.errors import ChatlabError, ServiceUnavailable, Taken
+from chatlab.messages import BATCH_BYTES, BATCH_MESSAGES, Message
+from chatlab.private.mailbox import Entry, Hold, Limits, MailboxState, Stored, Verdict
+from chatlab.resp import Redis, Script, ScriptError, mapped
+
+#: How often a server sweeps the users it holds, and says that it lives.
+SWEEP_SECONDS = 1.0
+#: A server that has not said so for this long is dead.
+SERVER_SECONDS = 3.0
+#: At most this many acknowledged messages are trimmed by one acknowledgement: a bounded
+#: pause, and more than the acknowledgement added.
+TRIM_STEP = 2 * BATCH_MESSAGES
+
+# claim: KEYS me; ARGV incarnation, channel prefix, user
+CLAIM = Script("""
+local me = KEYS[1]
+local newest = tonumber(redis.call('HGET', me, 'incarnation') or 0)
+local mine = tonumber(ARGV[1])
+if mine < newest then return redis.error_reply('TAKEN') end
+if mine > newest then
+  redis.call('HSET', me, 'incarnation', mine)
+  local server = redis.call('HGET', me, 'server')
+  redis.call('HDEL', me, 'token', 'server')
+  if server then redis.call('PUBLISH', ARGV[2] .. server, ARGV[3]) end
+end
+return 1
+""")
+
+# attach: KEYS me; ARGV incarnation, token, server, channel prefix, user -> the cursor
+ATTACH = Script("""
+local me = KEYS[1]
+local newest = tonumber(redis.call('HGET', me, 'incarnation') or 0)
+if tonumber(ARGV[1]) < newest then return redis.error_reply('TAKEN') end
+local server = redis.call('HGET', me, 'server')
+local acked_n = redis.call('HGET', me, 'acked_n') or 0
+redis.call('HSET', me, 'incarnation', ARGV[1], 'token', ARGV[2], 'server', ARGV[3],
+  'handed_n', acked_n)
+if server and server ~= ARGV[3] then redis.call('PUBLISH', ARGV[4] .. server, ARGV[5]) end
+return redis.call('HGET', me, 'acked') or '0-0'
+""")
+
+# detach: KEYS me; ARGV token
+DETACH = Script("""
+if redis.call('HGET', KEYS[1], 'token') == ARGV[1] then
+  redis.call('HDEL', KEYS[1], 'token', 'server')
+end
+return 1
+""")
+
+# send: KEYS log, ids, me; ARGV most messages, most bytes, this server, channel prefix, user,
+# then key, message, key, message, …
+# -> verdicts (s stored, d duplicate, m and b full of messages and bytes), stored_n before,
+#    acked_n, handed_n, server
+SEND = Script("""
+local log, ids, me = KEYS[1], KEYS[2], KEYS[3]
+local h = redis.call('HMGET', me, 'stored_n', 'acked_n', 'handed_n', 'bytes', 'server')
+local stored, acked = tonumber(h[1] or 0), tonumber(h[2] or 0)
+local bytes, room = tonumber(h[4] or 0), tonumber(ARGV[1]) - (stored - acked)
+local most, verdicts, added, size = tonumber(ARGV[2]), {}, 0, 0
+for i = 6, #ARGV, 2 do
+  local verdict = 's'
+  if redis.call('HEXISTS', ids, ARGV[i]) == 1 then verdict = 'd'
+  elseif added >= room then verdict = 'm'
+  elseif bytes + size + #ARGV[i + 1] > most then verdict = 'b'
+  else
+    local entry = redis.call('XADD', log, '*', 'k', ARGV[i], 'm', ARGV[i + 1])
+    redis.call('HSET', ids, ARGV[i], entry)
+    added = added + 1
+    size = size + #ARGV[i + 1]
+  end
+  verdicts[#verdicts + 1] = verdict
+end
+if added > 0 then
+  redis.call('HINCRBY', me, 'stored_n', added)
+  redis.call('HINCRBY', me, 'bytes', size)
+  redis.call('HINCRBY', me, 'log_bytes', size)
+  if h[5] and h[5] ~= ARGV[3] then redis.call('PUBLISH', ARGV[4] .. h[5], ARGV[5]) end
+end
+return {table.concat(verdicts), stored, acked, tonumber(h[3] or 0), h[5] or ''}
+""")
+
+# The hold of a script's caller, by its token; GONE: the mailbox was wiped.
+_HELD = """
+local function stale(me, token)
+  local h = redis.call('HMGET', me, 'token', 'incarnation')
+  if h[1] == token then return nil end
+  return redis.error_reply(h[2] and 'TAKEN' or 'GONE')
+end
+local function after(one, other)
+  local a, b = string.match(one, '(%d+)-(%d+)')
+  local c, d = string.match(other, '(%d+)-(%d+)')
+  a, b, c, d = tonumber(a), tonumber(b), tonumber(c), tonumber(d)
+  return a > c or (a == c and b > d)
+end
+"""
+
+# fetch: KEYS log, me; ARGV token, after, most messages, most bytes
+# -> entries and their sizes, separated by spaces; how many (the first) were handed out before;
+#    the messages as one JSON array: four replies are read much quicker than four a message
+FETCH = Script(
+    _HELD
+    + """
+local log, me = KEYS[1], KEYS[2]
+local no = stale(me, ARGV[1])
+if no then return no end
+if tonumber(ARGV[3]) < 1 then return {'', '', 0, '[]'} end
+local rows = redis.call('XRANGE', log, '(' .. ARGV[2], '+', 'COUNT', ARGV[3])
+local handed = redis.call('HGET', me, 'handed') or '0-0'
+local entries, sizes, texts, again, left = {}, {}, {}, 0, tonumber(ARGV[4])
+for i, row in ipairs(rows) do
+  local text = row[2][4]
+  left = left - #text
+  if i > 1 and left < 0 then break end
+  entries[i], sizes[i], texts[i] = row[1], #text, text
+  if not after(row[1], handed) then again = i end
+end
+local n = #entries
+if n > 0 then
+  redis.call('HINCRBY', me, 'handed_n', n)
+  if again < n then redis.call('HSET', me, 'handed', entries[n]) end
+end
+return {table.concat(entries, ' '), table.concat(sizes, ' '), again,
+  '[' .. table.concat(texts, ',') .. ']'}
+"""
+)
+
+# ack: KEYS log, ids, me; ARGV token, entry, how many, bytes, history messages, history bytes,
+# most to trim
+ACK = Script(
+    _HELD
+    + """
+local log, ids, me = KEYS[1], KEYS[2], KEYS[3]
+local no = stale(me, ARGV[1])
+if no then return no end
+redis.call('HSET', me, 'acked', ARGV[2])
+local acked = redis.call('HINCRBY', me, 'acked_n', ARGV[3])
+local waiting = redis.call('HINCRBY', me, 'bytes', -ARGV[4])
+local h = redis.call('HMGET', me, 'stored_n', 'log_bytes')
+local behind = redis.call('XLEN', log) - (tonumber(h[1]) - acked)
+local bytes = tonumber(h[2]) - waiting
+local keep, most, freed, gone, keys = tonumber(ARGV[5]), tonumber(ARGV[6]), 0, {}, {}
+if behind <= keep and bytes <= most then return 1 end
+for _, row in ipairs(redis.call('XRANGE', log, '-', '+', 'COUNT', math.min(behind, ARGV[7]))) do
+  if behind - #gone <= keep and bytes - freed <= most then break end
+  gone[#gone + 1], keys[#keys + 1] = row[1], row[2][2]
+  freed = freed + #row[2][4]
+end
+if #gone > 0 then
+  redis.call('XDEL', log, unpack(gone))
+  redis.call('HDEL', ids, unpack(keys))
+  redis.call('HINCRBY', me, 'log_bytes', -freed)
+end
+return 1
+"""
+)
+
+# sweep: KEYS me of each held user; ARGV token of each -> numbers of those to wake: the hold is
+# stale, or there is more than was handed out
+SWEEP = Script("""
+local wake = {}
+for i, me in ipairs(KEYS) do
+  local h = redis.call('HMGET', me, 'token', 'stored_n', 'handed_n')
+  if h[1] ~= ARGV[i] or tonumber(h[2] or 0) > tonumber(h[3] or 0) then wake[#wake + 1] = i end
+end
+return wake
+""")
+#: Users in one sweep: about a millisecond of Redis.
+SWEEP_USERS = 500
+
+_VERDICTS: dict[str, Verdict] = {
+    "s": "stored",
+    "d": "duplicate",
+    "m": "full of messages",
+    "b": "full of bytes",
+}
+
+
+class RedisMailboxes:
+    """The store of one of any number of servers.
+
+    Args:
+        redis: the server's own connection; not closed by :meth:`close`.
+        limits: what a mailbox holds.
+    """
+
+    backend = "mailbox-redis"
+
+    def __init__(self, redis: Redis, limits: Limits | None = None) -> None:
+        self.limits = limits or Limits()
+        self._redis = redis
+        self._server = secrets.token_hex(8)
+        self._channels = redis.key("mailbox-wake", "")
+        self._holds: dict[str, Hold] = {}
+        self._alive: dict[str, tuple[float, bool]] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def _key(self, user: str, part: str) -> str:
+        return self._redis.key("mailbox", f"{{{user}}}", part)
+
+    def _keys(self, user: str, *parts: str) -> list[str]:
+        return [self._key(user, part) for part in parts]
+
+    def _server_key(self, server: str) -> str:
+        return self._redis.key("mailbox-server", server)
+
+    async def open(self) -> None:
+        await self._live()
+        self._tasks = [asyncio.create_task(self._sweep()), asyncio.create_task(self._listen())]
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+        with suppress(ChatlabError), mapped(self._redis.address):
+            await self._redis.driver.delete(self._server_key(self._server))
+
+    async def _run(
+        self, script: Script, user: str, parts: Sequence[str], *args: str | int
+    ) -> Any:
+        try:
+            return await self._redis.run(script, self._keys(user, *parts), args)
+        except ScriptError as error:
+            if error.code == "TAKEN":
+                raise Taken(f"A newer client of {user} took over.") from error
+            if error.code == "GONE":
+                raise ServiceUnavailable("The mailboxes were wiped.") from error
+            raise
+
+    # -- holds
+
+    async def claim(self, user: str, incarnation: int) -> None:
+        await self._run(CLAIM, user, ["me"], incarnation, self._channels, user)
+        hold = self._holds.get(user)
+        if hold is not None and hold.incarnation < incarnation:
+            hold.wake()
+
+    async def newest(self, user: str) -> int:
+        with mapped(self._redis.address):
+            return int(await self._redis.driver.hget(self._key(user, "me"), "incarnation") or 0)
+
+    async def attach(self, user: str, incarnation: int, wake: Callable[[], None]) -> Hold:
+        token = secrets.token_hex(8)
+        start = await self._run(
+            ATTACH, user, ["me"], incarnation, token, self._server, self._channels, user
+        )
+        hold = Hold(user, incarnation, token, start, wake)
+        earlier, self._holds[user] = self._holds.get(user), hold
+        if earlier is not None:
+            earlier.wake()
+        return hold
+
+    async def detach(self, hold: Hold) -> None:
+        if self._holds.get(hold.user) is hold:
+            del self._holds[hold.user]
+        await self._run(DETACH, hold.user, ["me"], hold.token)
+
+    # -- messages
+
+    async def send(self, to: str, batch: Sequence[Message]) -> Stored:
+        args: list[str | int] = [self.limits.messages, self.limits.bytes]
+        args += [self._server, self._channels, to]
+        for message in batch:
+            args += (f"{message.sender}/{message.id}", _encode(message))
+        reply = await self._run(SEND, to, ["log", "ids", "me"], *args)
+        letters, stored, acked, handed, server = reply
+        verdicts = [_VERDICTS[letter] for letter in letters]
+        if server == self._server and to in self._holds:
+            self._holds[to].wake()
+        if server and await self._lives(server):
+            return Stored(verdicts, stored - handed, 1)
+        return Stored(verdicts, stored + letters.count("s") - acked, 0)
+
+    async def fetch(
+        self, hold: Hold, after: str, count: int = BATCH_MESSAGES, size: int = BATCH_BYTES
+    ) -> list[Entry]:
+        reply = await self._run(FETCH, hold.user, ["log", "me"], hold.token, after, count, size)
+        entries, sizes, again, texts = reply
+        rows = zip(entries.split(), sizes.split(), json.loads(texts), strict=True)
+        return [
+            Entry(entry, Message(*fields), number < again, int(length))
+            for number, (entry, length, fields) in enumerate(rows)
+        ]
+
+    async def ack(self, hold: Hold, position: str, count: int, size: int) -> None:
+        limits = self.limits
+        history = (limits.history_messages, limits.history_bytes, TRIM_STEP)
+        keys = ["log", "ids", "me"]
+        await self._run(ACK, hold.user, keys, hold.token, position, count, size, *history)
+
+    # -- other servers
+
+    async def _live(self) -> None:
+        """Say that this server lives."""
+        with mapped(self._redis.address):
+            await self._redis.driver.set(
+                self._server_key(self._server), 1, px=int(SERVER_SECONDS * 1000)
+            )
+
+    async def _lives(self, server: str) -> bool:
+        """Whether a server lives; asked once a second at most."""
+        if server == self._server:
+            return True
+        asked, answer = self._alive.get(server, (float("-inf"), False))
+        if time.monotonic() - asked > SWEEP_SECONDS:
+            with mapped(self._redis.address):
+                answer = bool(await self._redis.driver.exists(self._server_key(server)))
+            self._alive[server] = (time.monotonic(), answer)
+        return answer
+
+    async def _listen(self) -> None:
+        channel = self._channels + self._server
+        while True:
+            with suppress(ChatlabError):  # hints only: the sweep finds what is missed
+                async with self._redis.subscription(channel) as pubsub:
+                    while True:
+                        with mapped(self._redis.address):
+                            hint = await pubsub.get_message(
+                                ignore_subscribe_messages=True, timeout=SWEEP_SECONDS
+                            )
+                        hold = self._holds.get(hint["data"]) if hint else None
+                        if hold is not None:
+                            hold.wake()
+            await asyncio.sleep(SWEEP_SECONDS)
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            with suppress(ChatlabError):  # Redis is away: the next sweep tries again
+                await self._live()
+                holds = list(self._holds.values())
+                for first in range(0, len(holds), SWEEP_USERS):
+                    some = holds[first : first + SWEEP_USERS]
+                    keys = [self._key(hold.user, "me") for hold in some]
+                    args = [hold.token for hold in some]
+                    for number in await self._redis.run(SWEEP, keys, args):
+                        some[number - 1].wake()
+
+    # -- all of them
+
+    async def _scan(self, pattern: str) -> list[str]:
+        with mapped(self._redis.address):
+            found = self._redis.driver.scan_iter(match=pattern, count=1000)
+            return [key async for key in found]
+
+    async def wipe(self) -> None:
+        prefix = _literal(self._redis.key("mailbox", ""))
+        keys = await self._scan(prefix + "*")
+        with mapped(self._redis.address):
+            for first in range(0, len(keys), 1000):
+                await self._redis.driver.unlink(*keys[first : first + 1000])
+        for hold in list(self._holds.values()):
+            hold.wake()
+
+    async def state(self) -> list[MailboxState]:
+        prefix, suffix = self._redis.key("mailbox", "{"), "}:me"
+        keys = sorted(await self._scan(f"{_literal(prefix)}*{suffix}"))
+        states = []
+        for key in keys:
+            with mapped(self._redis.address):
+                me = await self._redis.driver.hgetall(key)
+            user = key[len(prefix) : -len(suffix)]
+            number = {name: int(value) for name, value in me.items() if name in _NUMBERS}
+            stored, acked = number.get("stored_n", 0), number.get("acked_n", 0)
+            states.append(
+                MailboxState(
+                    user,
+                    number.get("incarnation", 0),
+                    stored,
+                    number.get("handed_n", 0),
+                    acked,
+                    stored - acked,
+                    number.get("bytes", 0),
+                    "server" in me and await self._lives(str(me["server"])),
+                )
+            )
+        return states
+
+
+_NUMBERS = {"incarnation", "stored_n", "handed_n", "acked_n", "bytes"}
+
+
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+def _literal(text: str) -> str:
+    """``text`` as a SCAN pattern that matches itself only."""
+    return "".join(f"\\{c}" if c in "*?[]\\^" else c for c in text)

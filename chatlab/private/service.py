@@ -1,0 +1,316 @@
+"""The calls of the chat server: two kinds of streams over a store of mailboxes.
+
+The service keeps no messages itself. What it knows is which streams are open, so that a
+takeover or a shutdown can end them; everything else is in the store.
+
+A receiving stream is two loops. One hands out what the store has, as long as the client has
+not too much unacknowledged; one takes acknowledgements and moves the store's cursor. A
+message is never taken out of the mailbox to be written: a stream that ends, however it ends,
+loses nothing.
+
+Streams end with a status: ABORTED for a takeover, UNAVAILABLE for shutdown or when the store
+cannot be reached, so that clients come back and send again what has no receipt.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import asynccontextmanager, suppress
+from itertools import groupby
+from typing import Any, NoReturn
+
+import grpc
+import grpc.aio
+
+from chatlab.errors import (
+    ChatlabError,
+    InvalidInput,
+    NameInUse,
+    ServiceUnavailable,
+    Taken,
+    UnknownAccount,
+)
+from chatlab.messages import BATCH_BYTES, BATCH_MESSAGES, Message, check_name
+from chatlab.private import session as sessions
+from chatlab.private import wire
+from chatlab.private.accounts import Accounts
+from chatlab.private.channel import SESSION_KEY, status_of
+from chatlab.private.mailbox import Entry, Hold, Limits, Mailboxes
+from chatlab.private.session import Session
+from chatlab.v1 import private_chat_pb2 as pb
+from chatlab.v1 import private_chat_pb2_grpc as pb_grpc
+
+#: Names known to exist: accounts live as long as the lab, so a yes may be remembered.
+KNOWN_NAMES = 10_000
+
+Context = Any  # grpc.aio.ServicerContext; grpcio carries no types
+
+
+class _Stream:
+    """One open call, and the way to end it from outside."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.error: ChatlabError | None = None
+        self._task = asyncio.current_task()
+
+    def end(self, error: ChatlabError) -> None:
+        """Let the call end with ``error``; the first one counts."""
+        if self.error is None:
+            self.error = error
+            if self._task is not None:
+                self._task.cancel()
+
+
+class _Window:
+    """What a receiving stream handed out and its client has not acknowledged yet."""
+
+    def __init__(self, start: str, changed: asyncio.Event) -> None:
+        #: Set when there may be something to hand out.
+        self.changed = changed
+        self.position = start
+        self.handed = 0  # entries ever handed out on this stream
+        self.acked = 0
+        self.bytes = 0
+        self.leaving = False
+        self._entries: deque[tuple[str, int]] = deque()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @property
+    def room(self) -> tuple[int, int]:
+        """How many messages and bytes may be handed out now."""
+        size = wire.WINDOW_BYTES - self.bytes
+        if self.leaving or size <= 0:
+            return 0, 0
+        return min(BATCH_MESSAGES, wire.WINDOW_MESSAGES - len(self)), min(BATCH_BYTES, size)
+
+    def add(self, entries: Sequence[Entry]) -> None:
+        self.position = entries[-1].position
+        self.handed += len(entries)
+        self.bytes += sum(entry.size for entry in entries)
+        self._entries.extend((entry.position, entry.size) for entry in entries)
+
+    def ack(self, through: int) -> tuple[str, int, int]:
+        """Forget all up to the delivery of that number: position, how many, bytes."""
+        count, size, position = through - self.acked, 0, ""
+        for _ in range(count):
+            position, length = self._entries.popleft()
+            size += length
+        self.acked = through
+        self.bytes -= size
+        return position, count, size
+
+
+class PrivateChat(pb_grpc.PrivateChatServicer):
+    """The service of one server.
+
+    Args:
+        store: the mailboxes.
+        accounts: who exists.
+        limits: those of the store, for the reasons of refusals.
+    """
+
+    def __init__(self, store: Mailboxes, accounts: Accounts, limits: Limits) -> None:
+        self.streams: dict[str, set[_Stream]] = {}
+        self.stopping = False
+        self._store = store
+        self._accounts = accounts
+        self._limits = limits
+        self._known: set[str] = set()
+        self._key: bytes | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # -- who is calling
+
+    async def _signing_key(self) -> bytes:
+        if self._key is None:
+            self._key = await self._accounts.key()
+        return self._key
+
+    async def _session(self, context: Context) -> Session:
+        metadata = dict(context.invocation_metadata() or ())
+        token = metadata.get(SESSION_KEY, "")
+        session = sessions.verify(await self._signing_key(), token) if token else None
+        if session is None:
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, "Claim a name first.")
+            raise AssertionError  # abort raises
+        if await self._store.newest(session.user) > session.incarnation:
+            raise _taken(session.user)
+        return session
+
+    @asynccontextmanager
+    async def _stream(self, context: Context) -> AsyncIterator[Session]:
+        """An open call of whoever is calling; errors of chatlab become its status."""
+        stream = None
+        try:
+            session = await self._session(context)
+            stream = _Stream(session)
+            if self.stopping:
+                raise _stopping()
+            self.streams.setdefault(session.user, set()).add(stream)
+            yield session
+        except ChatlabError as error:
+            await _abort(context, error)
+        except asyncio.CancelledError:
+            if stream is None or stream.error is None:
+                raise  # the client is gone
+            task = asyncio.current_task()
+            if task is not None:
+                task.uncancel()
+            await _abort(context, stream.error)
+        finally:
+            if stream is not None:
+                self._forget(stream)
+
+    def _forget(self, stream: _Stream) -> None:
+        streams = self.streams.get(stream.session.user, set())
+        streams.discard(stream)
+        if not streams:
+            self.streams.pop(stream.session.user, None)
+
+    def end_all(self) -> None:
+        """The server stops: end all streams and refuse new ones."""
+        self.stopping = True
+        for streams in list(self.streams.values()):
+            for stream in list(streams):
+                stream.end(_stopping())
+
+    def end_older(self, user: str, incarnation: int) -> None:
+        """End the streams of this user's older incarnations."""
+        for stream in list(self.streams.get(user, ())):
+            if stream.session.incarnation < incarnation:
+                stream.end(_taken(user))
+
+    # -- calls
+
+    async def Claim(self, request: pb.ClaimRequest, context: Context) -> pb.ClaimResponse:
+        try:
+            return pb.ClaimResponse(session=await self._claim(request))
+        except ChatlabError as error:
+            await _abort(context, error)
+
+    async def _claim(self, request: pb.ClaimRequest) -> str:
+        name = check_name(request.name)
+        accepted = await self._accounts.check(name, request.secret)
+        if accepted is None:
+            raise UnknownAccount(f"There is no account {name}.")
+        if not accepted:
+            raise NameInUse(f"The secret shown is not that of {name}.")
+        if request.incarnation < 1:
+            raise InvalidInput("An incarnation is 1 or more.")
+        await self._store.claim(name, request.incarnation)
+        self.end_older(name, request.incarnation)
+        return sessions.issue(await self._signing_key(), Session(name, request.incarnation))
+
+    async def Send(self, _: object, context: Context) -> None:
+        async with self._stream(context) as session:
+            await context.send_initial_metadata(())
+            while (request := await context.read()) is not grpc.aio.EOF:
+                await context.write(await self._post(session, request.letters))
+
+    async def _post(self, session: Session, letters: Sequence[pb.Letter]) -> pb.SendResponse:
+        fault = wire.fault_of_frame(letters)
+        if fault:
+            raise InvalidInput(fault)
+        response = pb.SendResponse()
+        messages = [wire.message_of(letter, session) for letter in letters]
+        for to, run in groupby(messages, key=lambda message: message.to):
+            for fault, part in groupby(run, key=wire.fault_of_letter):
+                response.receipts.extend(await self._deliver(to, fault, list(part)))
+        return response
+
+    async def _deliver(self, to: str, fault: str, batch: list[Message]) -> list[pb.Receipt]:
+        if fault:
+            return [wire.refusals(len(batch), pb.OUTCOME_INVALID, fault)]
+        if not await self._exists(to):
+            reason = f"There is no account {to}."
+            return [wire.refusals(len(batch), pb.OUTCOME_UNKNOWN_ACCOUNT, reason)]
+        return list(wire.receipts_of(await self._store.send(to, batch), to, self._limits))
+
+    async def _exists(self, name: str) -> bool:
+        if name in self._known:
+            return True
+        found = await self._accounts.exists(name)
+        if found:
+            if len(self._known) >= KNOWN_NAMES:
+                self._known.clear()
+            self._known.add(name)
+        return found
+
+    async def Receive(self, _: object, context: Context) -> None:
+        async with self._stream(context) as session:
+            wake = asyncio.Event()
+            hold = await self._store.attach(session.user, session.incarnation, wake.set)
+            window = _Window(hold.start, wake)
+            try:
+                await context.send_initial_metadata(())
+                handing = self._hand_out(hold, window, context)
+                await _first_of(handing, self._take_acks(hold, window, context))
+            finally:
+                # Not interrupted by a second cancellation: the mailbox must be let go.
+                await asyncio.shield(self._spawn(self._detach(hold)))
+
+    async def _hand_out(self, hold: Hold, window: _Window, context: Context) -> None:
+        """Until the client left and has acknowledged all."""
+        while not (window.leaving and not len(window)):
+            window.changed.clear()
+            count, size = window.room
+            # With no room: a look for nothing, which finds out whether the hold is stale.
+            entries = await self._store.fetch(hold, window.position, count, size)
+            if entries:
+                window.add(entries)
+                await context.write(
+                    pb.ReceiveResponse(deliveries=map(wire.delivery_of, entries))
+                )
+            else:
+                await window.changed.wait()
+
+    async def _take_acks(self, hold: Hold, window: _Window, context: Context) -> None:
+        """Until the client closes its side."""
+        while (request := await context.read()) is not grpc.aio.EOF:
+            if request.acked > window.handed:
+                raise InvalidInput(f"Only {window.handed} messages were handed out.")
+            if request.acked > window.acked:
+                await self._store.ack(hold, *window.ack(request.acked))
+            window.leaving |= request.leaving
+            window.changed.set()
+
+    async def _detach(self, hold: Hold) -> None:
+        with suppress(ChatlabError):  # the hold ends with the server's own lease
+            await self._store.detach(hold)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+
+def _taken(user: str) -> Taken:
+    return Taken(f"A newer client of {user} took over.")
+
+
+def _stopping() -> ServiceUnavailable:
+    return ServiceUnavailable("The chat server is stopping.")
+
+
+async def _abort(context: Context, error: ChatlabError) -> NoReturn:
+    await context.abort(*status_of(error))
+    raise AssertionError  # abort raises
+
+
+async def _first_of(*works: Coroutine[Any, Any, None]) -> None:
+    """Run all until the first ends; cancel the others; raise what it raised."""
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in done:
+        task.result()

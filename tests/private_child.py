@@ -1,0 +1,44 @@
+"""A receiving client as a process of its own, to be killed or stopped by a test.
+
+``python -m tests.private_child ADDRESS USER INCARNATION SECRET`` prints ``open``, then one
+line a message: ``body`` or, when it was handed out before, ``body again``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from chatlab.client import Life
+from chatlab.messages import Message
+from chatlab.private import MailboxClient
+from chatlab.services.addresses import RabbitAddress, RedisAddress
+from chatlab.settings import Settings
+
+
+async def main(address: str, user: str, incarnation: str, secret: str) -> None:
+    life = Life(
+        lab="test",
+        user=user,
+        incarnation=int(incarnation),
+        secret=secret,
+        settings=Settings.load(),
+        record=lambda _: None,
+        rabbitmq=RabbitAddress(host="127.0.0.1", port=1, user="", password=""),
+        redis=RedisAddress(host="127.0.0.1", port=1),
+    )
+
+    async def locate() -> str:
+        return address
+
+    def show(message: Message, redelivered: bool) -> None:
+        print(message.body, "again" if redelivered else "", flush=True)
+
+    client = MailboxClient(life, "mailbox", locate, show)
+    await client.open()
+    print("open", flush=True)
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))

@@ -1,0 +1,158 @@
+"""A chat server with a store, and clients whose messages a test can wait for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from chatlab.client import Life
+from chatlab.errors import ChatlabError
+from chatlab.journal import Delivered, Journal
+from chatlab.messages import Message, Receipt, private
+from chatlab.private import MailboxClient
+from chatlab.private.accounts import Accounts, MemoryAccounts
+from chatlab.private.mailbox import Limits, Mailboxes
+from chatlab.private.memory import MemoryMailboxes
+from chatlab.private.server import ChatServer
+from chatlab.services.addresses import RabbitAddress, RedisAddress
+from chatlab.settings import Settings
+
+SECRET = "s3cret"
+#: Long enough for a busy machine; a passing test does not wait for it.
+PATIENCE_SECONDS = 10.0
+NO_RABBIT = RabbitAddress(host="127.0.0.1", port=1, user="", password="")
+NO_REDIS = RedisAddress(host="127.0.0.1", port=1)
+
+
+class Person:
+    """One life of a user: its client, and what it was shown."""
+
+    def __init__(self, rig: Rig, life: Life) -> None:
+        self.life = life
+        self.shown: list[Message] = []
+        self.redelivered: list[Message] = []
+        self.ended: asyncio.Future[ChatlabError] = asyncio.get_running_loop().create_future()
+        #: Freeze in the middle of a frame, when so many messages were shown.
+        self.freeze_after = 0
+        self._changed = asyncio.Event()
+        self.client = MailboxClient(
+            life, rig.store.backend, rig.locate, self._show, self.ended.set_result
+        )
+
+    def _show(self, message: Message, redelivered: bool) -> None:
+        self.shown.append(message)
+        if redelivered:
+            self.redelivered.append(message)
+        if len(self.shown) == self.freeze_after:
+            self.life.gate.clear()
+        self._changed.set()
+
+    @property
+    def bodies(self) -> list[str]:
+        return [message.body for message in self.shown]
+
+    async def wait_for(self, count: int) -> list[str]:
+        """The bodies shown, once there are ``count``."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while len(self.shown) < count:
+                self._changed.clear()
+                await self._changed.wait()
+        return self.bodies
+
+    def message(self, to: str, body: str) -> Message:
+        return self.life.message(private(self.life.user, to), to, body)
+
+    async def send(self, to: str, *bodies: str) -> list[Receipt]:
+        return await self.client.send([self.message(to, body) for body in bodies])
+
+
+class Rig:
+    """A server that may be stopped and started again over the same store."""
+
+    def __init__(
+        self, store: Mailboxes, accounts: Accounts, settings: Settings, limits: Limits
+    ) -> None:
+        self.store = store
+        self.accounts = accounts
+        self.settings = settings
+        self.limits = limits
+        self.journal = Journal(tier="stand-in")
+        self.server: ChatServer | None = None
+        self.address = "127.0.0.1:1"
+        self.people: list[Person] = []
+
+    async def locate(self) -> str:
+        return self.address
+
+    async def start(self) -> ChatServer:
+        self.server = ChatServer(self.store, self.accounts, self.settings, limits=self.limits)
+        self.address = await self.server.start()
+        return self.server
+
+    async def stop(self) -> None:
+        server, self.server = self.server, None
+        if server is not None:
+            await server.stop(grace=0.5)
+
+    def person(self, user: str, incarnation: int = 1, **changes: object) -> Person:
+        values: dict[str, object] = {
+            "lab": "test",
+            "user": user,
+            "incarnation": incarnation,
+            "secret": SECRET,
+            "settings": self.settings,
+            "record": self.journal.append,
+            "rabbitmq": NO_RABBIT,
+            "redis": NO_REDIS,
+            **changes,
+        }
+        self.people.append(Person(self, Life(**values)))  # type: ignore[arg-type]
+        return self.people[-1]
+
+    async def online(self, user: str, incarnation: int = 1, **changes: object) -> Person:
+        person = self.person(user, incarnation, **changes)
+        await person.client.open()
+        return person
+
+    def delivered(self, user: str) -> list[Delivered]:
+        return [fact for fact in self.journal.facts(Delivered) if fact.user == user]
+
+
+def quick_settings(**changes: float) -> Settings:
+    return Settings(
+        **{
+            "send_seconds": 5.0,
+            "keepalive_seconds": 2.0,
+            "keepalive_timeout_seconds": 1.0,
+            "lease_seconds": 1.5,
+            **changes,
+        }  # type: ignore[arg-type]
+    )
+
+
+@asynccontextmanager
+async def rig(
+    store: Mailboxes | None = None,
+    *,
+    users: tuple[str, ...] = ("ana", "bob", "eva"),
+    accounts: Accounts | None = None,
+    settings: Settings | None = None,
+    limits: Limits | None = None,
+) -> AsyncIterator[Rig]:
+    """A started rig; everything that it made is closed afterwards."""
+    limits = limits or Limits()
+    made = Rig(
+        store or MemoryMailboxes(limits),
+        accounts or MemoryAccounts(dict.fromkeys(users, SECRET)),
+        settings or quick_settings(),
+        limits,
+    )
+    await made.start()
+    try:
+        yield made
+    finally:
+        for person in made.people:
+            person.life.gate.set()
+            await person.client.close()
+        await made.stop()

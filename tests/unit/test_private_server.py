@@ -1,0 +1,484 @@
+"""Client and server in one process, mailboxes in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import pytest
+from private_rig import PATIENCE_SECONDS, SECRET, Rig, quick_settings, rig
+
+from chatlab.errors import (
+    ChatlabError,
+    NameInUse,
+    NotPossible,
+    ServiceUnavailable,
+    Taken,
+    UnknownAccount,
+)
+from chatlab.journal import Acked, Connected, Delivered, Discarded, Disconnected
+from chatlab.messages import Message
+from chatlab.private import wire
+from chatlab.private.accounts import MemoryAccounts
+from chatlab.private.channel import SESSION_KEY, client_options
+from chatlab.private.mailbox import Limits, Stored
+from chatlab.private.memory import MemoryMailboxes
+from chatlab.private.server import ChatServer
+from chatlab.v1 import private_chat_pb2 as pb
+from chatlab.v1 import private_chat_pb2_grpc as pb_grpc
+
+
+async def test_a_message_to_somebody_online_arrives_and_waits_nowhere() -> None:
+    async with rig() as r:
+        ana, bob = await r.online("ana"), await r.online("bob")
+        (receipt,) = await ana.send("bob", "hola")
+        assert await bob.wait_for(1) == ["hola"]
+        assert (receipt.outcome, receipt.waiting, receipt.listeners) == ("confirmed", 0, 1)
+        assert bob.shown[0].sender == "ana"
+        assert bob.shown[0].id == receipt.id == "ana:1:1"
+
+
+async def test_messages_for_somebody_away_wait_and_come_in_order() -> None:
+    async with rig() as r:
+        ana, bob = await r.online("ana"), await r.online("bob")
+        await bob.client.close()
+        receipts = [*await ana.send("bob", "1"), *await ana.send("bob", "2", "3")]
+        assert [receipt.waiting for receipt in receipts] == [1, 2, 3]
+        assert [receipt.listeners for receipt in receipts] == [0, 0, 0]
+        assert bob.shown == []
+        again = await r.online("bob", 2)
+        assert await again.wait_for(3) == ["1", "2", "3"]
+        assert again.redelivered == []
+
+
+async def test_a_quick_second_message_finds_no_backlog_of_the_first() -> None:
+    async with rig() as r:
+        ana, bob = await r.online("ana"), await r.online("bob")
+        receipts = [(await ana.send("bob", str(n)))[0] for n in range(30)]
+        assert {receipt.waiting for receipt in receipts} == {0}
+        await bob.wait_for(30)
+
+
+async def test_a_thousand_messages_keep_their_order_and_their_facts() -> None:
+    async with rig() as r:
+        ana, bob = await r.online("ana"), await r.online("bob")
+        bodies = [str(n) for n in range(1000)]
+        receipts = await ana.send("bob", *bodies)
+        assert await bob.wait_for(1000) == bodies
+        assert [receipt.id for receipt in receipts] == [f"ana:1:{n}" for n in range(1, 1001)]
+        await bob.client.close()
+        counts = r.journal.counts()
+        assert {counts[kind] for kind in ("Sent", "Confirmed", "Delivered", "Acked")} == {1000}
+
+
+async def test_delivered_is_recorded_before_the_message_is_acked() -> None:
+    async with rig() as r:
+        ana, bob = await r.online("ana"), await r.online("bob")
+        await ana.send("bob", "hola")
+        await bob.wait_for(1)
+        assert list(r.journal.facts(Acked)) == []
+        assert len(list(r.journal.facts(Delivered))) == 1
+
+
+async def test_the_word_exit_is_ordinary_text() -> None:
+    async with rig() as r:
+        ana, bob = await r.online("ana"), await r.online("bob")
+        await ana.send("bob", "EXIT", "still here?")
+        assert await bob.wait_for(2) == ["EXIT", "still here?"]
+        assert bob.client.connected
+
+
+async def test_one_can_write_to_oneself() -> None:
+    async with rig() as r:
+        ana = await r.online("ana")
+        await ana.send("ana", "note")
+        assert await ana.wait_for(1) == ["note"]
+
+
+# -- who is who
+
+
+async def test_a_wrong_secret_is_refused() -> None:
+    async with rig() as r:
+        with pytest.raises(NameInUse, match="ana"):
+            await r.online("ana", secret="guess")
+
+
+async def test_a_name_without_an_account_is_refused() -> None:
+    async with rig() as r:
+        with pytest.raises(UnknownAccount, match="dan"):
+            await r.online("dan")
+
+
+@asynccontextmanager
+async def bare_stub(r: Rig) -> AsyncIterator[Any]:
+    """The service as a stock client sees it."""
+    async with grpc.aio.insecure_channel(r.address, client_options(r.settings)) as channel:
+        yield pb_grpc.PrivateChatStub(channel)  # type: ignore[no-untyped-call]
+
+
+async def test_without_a_valid_session_nothing_is_sent_or_received() -> None:
+    async with rig() as r, bare_stub(r) as stub:
+        for metadata in ((), ((SESSION_KEY, "1.YW5h.00"),)):
+            for call in (stub.Send(metadata=metadata), stub.Receive(metadata=metadata)):
+                with pytest.raises(grpc.aio.AioRpcError) as caught:
+                    await call.read()
+                assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_a_newer_client_takes_over_and_the_older_shows_nothing_more() -> None:
+    async with rig() as r:
+        ana, old = await r.online("ana"), await r.online("bob")
+        await ana.send("bob", "first")
+        await old.wait_for(1)
+        new = await r.online("bob", 2)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            assert isinstance(await old.ended, Taken)
+        await ana.send("bob", "second", "third")
+        assert (await new.wait_for(2))[-2:] == ["second", "third"]
+        assert old.bodies == ["first"]
+        (refused,) = await old.send("ana", "I am still here")
+        assert refused.outcome == "failed" and "took over" in refused.reason
+        assert not old.client.connected
+
+
+async def test_an_older_incarnation_cannot_come_back() -> None:
+    async with rig() as r:
+        await r.online("bob", 2)
+        with pytest.raises(Taken):
+            await r.online("bob", 1)
+
+
+async def test_a_session_of_an_older_incarnation_is_refused() -> None:
+    async with rig() as r, bare_stub(r) as stub:
+        claim = pb.ClaimRequest(name="bob", secret=SECRET, incarnation=1)
+        metadata = ((SESSION_KEY, (await stub.Claim(claim)).session),)
+        await r.online("bob", 2)
+        for call in (stub.Send(metadata=metadata), stub.Receive(metadata=metadata)):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await call.read()
+            assert caught.value.code() is grpc.StatusCode.ABORTED
+
+
+# -- refusals of single messages
+
+
+async def test_an_unknown_receiver_fails_that_message_alone() -> None:
+    async with rig() as r:
+        ana, bob = await r.online("ana"), await r.online("bob")
+        batch = [ana.message(to, "x") for to in ("bob", "dan", "bob")]
+        receipts = await ana.client.send(batch)
+        assert [receipt.outcome for receipt in receipts] == ["confirmed", "failed", "confirmed"]
+        assert "account dan" in receipts[1].reason
+        assert receipts[1].error == "UnknownAccount"
+        await bob.wait_for(2)
+
+
+async def test_a_full_mailbox_refuses_and_names_its_limit() -> None:
+    async with rig(limits=Limits(messages=2)) as r:
+        ana = await r.online("ana")
+        receipts = await ana.send("bob", "1", "2", "3")
+        assert [receipt.outcome for receipt in receipts] == ["confirmed", "confirmed", "failed"]
+        assert "2 messages wait" in receipts[2].reason
+        assert receipts[2].error == "MailboxFull"
+        bob = await r.online("bob")
+        assert await bob.wait_for(2) == ["1", "2"]
+
+
+async def test_a_frame_over_the_limits_ends_the_stream_and_stores_nothing() -> None:
+    async with rig() as r, bare_stub(r) as stub:
+        claim = pb.ClaimRequest(name="ana", secret=SECRET, incarnation=1)
+        session = (await stub.Claim(claim)).session
+        call = stub.Send(metadata=((SESSION_KEY, session),))
+        letter = pb.Letter(id="1", to="bob", body="x")
+        await call.write(pb.SendRequest(letters=[letter] * 101))
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call.read()
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert all(state.stored == 0 for state in await r.store.state())
+
+
+async def test_the_same_id_again_is_stored_once() -> None:
+    async with rig() as r:
+        ana, bob = await r.online("ana"), await r.online("bob")
+        message = ana.message("bob", "once")
+        receipts = [(await ana.client.send([message]))[0] for _ in range(2)]
+        await ana.send("bob", "last")
+        assert [receipt.outcome for receipt in receipts] == ["confirmed"] * 2
+        assert await bob.wait_for(2) == ["once", "last"]
+
+
+async def test_nobody_can_block_anothers_message_by_using_its_id_first() -> None:
+    async with rig() as r:
+        ana, bob, eva = [await r.online(user) for user in ("ana", "bob", "eva")]
+        await eva.client.send([eva.message("bob", "fake")._replace(id="ana:1:1")])
+        await ana.send("bob", "real")
+        assert await bob.wait_for(2) == ["fake", "real"]
+
+
+# -- connections come and go
+
+
+async def test_a_restarted_server_gets_what_was_sent_meanwhile_in_order() -> None:
+    async with rig() as r:
+        ana, bob = await r.online("ana"), await r.online("bob")
+        await ana.send("bob", "before")
+        await r.stop()
+        sending = [asyncio.create_task(ana.send("bob", str(n))) for n in range(5)]
+        await r.start()
+        receipts = [receipt for task in sending for receipt in await task]
+        assert {receipt.outcome for receipt in receipts} == {"confirmed"}
+        assert await bob.wait_for(6) == ["before", "0", "1", "2", "3", "4"]
+        reasons = [fact.reason for fact in r.journal.facts(Disconnected)]
+        assert len(reasons) == 2 and all(reasons)
+        assert len(list(r.journal.facts(Connected))) == 4
+
+
+class StuckStore(MemoryMailboxes):
+    """Stores, but does not answer while ``stuck``."""
+
+    stuck = False
+
+    async def send(self, to: str, batch: Sequence[Message]) -> Stored:
+        stored = await super().send(to, batch)
+        if self.stuck:
+            await asyncio.Event().wait()
+        return stored
+
+
+async def test_a_send_without_an_answer_is_uncertain_and_may_be_repeated() -> None:
+    store = StuckStore()
+    async with rig(store, settings=quick_settings(send_seconds=0.5)) as r:
+        ana, bob = await r.online("ana"), await r.online("bob")
+        store.stuck = True
+        (receipt,) = await ana.send("bob", "perhaps")
+        assert receipt.outcome == "uncertain" and "0.5 s" in receipt.reason
+        store.stuck = False
+        await r.stop()  # the stuck stream ends; the client comes back
+        await r.start()
+        again = ana.life.message("private:ana:bob", "bob", "perhaps", receipt.id)
+        (second,) = await ana.client.send([again])
+        assert (second.id, second.outcome) == (receipt.id, "confirmed")
+        await ana.send("bob", "last")
+        assert await bob.wait_for(2) == ["perhaps", "last"]
+
+
+async def test_a_lost_answer_is_asked_for_again_and_stored_once() -> None:
+    store = StuckStore()
+    async with rig(store) as r:
+        ana, bob = await r.online("ana"), await r.online("bob")
+        store.stuck = True
+        sending = asyncio.create_task(ana.send("bob", *map(str, range(250))))
+        await bob.wait_for(100)  # stored, not confirmed
+        store.stuck = False
+        await r.stop()
+        await r.start()
+        assert {receipt.outcome for receipt in await sending} == {"confirmed"}
+        assert await bob.wait_for(250) == [str(n) for n in range(250)]
+
+
+async def test_without_a_server_a_send_has_failed_because_it_never_left() -> None:
+    async with rig(settings=quick_settings(send_seconds=0.5)) as r:
+        ana = await r.online("ana")
+        await r.stop()
+        (receipt,) = await ana.send("bob", "x")
+        assert receipt.outcome == "failed"
+        assert r.journal.counts()["Failed"] == 1
+
+
+async def test_without_a_server_open_says_so_within_its_deadline() -> None:
+    async with rig(settings=quick_settings(send_seconds=0.5)) as r:
+        await r.stop()
+        began = time.monotonic()
+        with pytest.raises(ServiceUnavailable):
+            await r.online("ana")
+        assert time.monotonic() - began < 3
+
+
+async def test_unacknowledged_messages_come_again_marked_to_the_next_life() -> None:
+    async with rig() as r:
+        ana, bob = await r.online("ana"), await r.online("bob")
+        bob.life.gate.clear()  # handed over, not processed
+        await ana.send("bob", "1", "2")
+        await until(r, "bob", handed=2)
+        bob.client.abandon()
+        again = await r.online("bob", 2)
+        assert await again.wait_for(2) == ["1", "2"]
+        assert [message.body for message in again.redelivered] == ["1", "2"]
+
+
+async def test_within_one_life_a_second_copy_is_dropped_and_recorded() -> None:
+    store = NoAckStore()
+    async with rig(store) as r:
+        ana, bob = await r.online("ana"), await r.online("bob")
+        await ana.send("bob", "1", "2")
+        await bob.wait_for(2)
+        await r.stop()
+        store.acks = True
+        await r.start()
+        await ana.send("bob", "3")
+        assert await bob.wait_for(3) == ["1", "2", "3"]
+        assert [fact.id for fact in r.journal.facts(Discarded)] == ["ana:1:1", "ana:1:2"]
+
+
+class NoAckStore(MemoryMailboxes):
+    """Loses acknowledgements until ``acks``."""
+
+    acks = False
+
+    async def ack(self, *args: object) -> None:
+        if self.acks:
+            await super().ack(*args)  # type: ignore[arg-type]
+
+
+async def until(r: Rig, user: str, **wanted: object) -> None:
+    """Until the mailbox of ``user`` has these values."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while True:
+            for state in await r.store.state():
+                if state.user == user and wanted.items() <= state._asdict().items():
+                    return
+            await asyncio.sleep(0.005)
+
+
+async def test_a_frozen_client_shows_nothing_until_it_thaws() -> None:
+    async with rig() as r:
+        ana, bob = await r.online("ana"), await r.online("bob")
+        bob.life.gate.clear()
+        await ana.send("bob", "1")
+        await until(r, "bob", handed=1)
+        assert bob.shown == []
+        bob.life.gate.set()
+        assert await bob.wait_for(1) == ["1"]
+
+
+async def test_a_slow_reader_is_handed_no_more_than_the_window() -> None:
+    async with rig() as r:
+        ana, bob = await r.online("ana"), await r.online("bob")
+        bob.life.gate.clear()
+        receipts = await ana.send("bob", *("x" * 4096 for _ in range(2000)))
+        assert {receipt.outcome for receipt in receipts} == {"confirmed"}
+        (state,) = [state for state in await r.store.state() if state.user == "bob"]
+        assert state.stored == 2000
+        assert state.handed <= wire.WINDOW_BYTES / 4096
+        bob.life.gate.set()
+        assert len(await bob.wait_for(2000)) == 2000
+
+
+async def test_closing_takes_what_is_on_its_way_so_that_nothing_comes_twice() -> None:
+    async with rig() as r:
+        ana, bob = await r.online("ana"), await r.online("bob")
+        await ana.send("bob", *map(str, range(500)))
+        await bob.client.close()
+        (state,) = [state for state in await r.store.state() if state.user == "bob"]
+        assert not state.held and state.acked == len(bob.shown)
+        again = await r.online("bob", 2)
+        await again.wait_for(500 - len(bob.shown))
+        assert [*bob.bodies, *again.bodies] == [str(n) for n in range(500)]
+        assert again.redelivered == []
+
+
+async def test_a_crash_leaves_no_goodbye_in_the_journal() -> None:
+    async with rig() as r:
+        bob = await r.online("bob")
+        bob.client.abandon()
+        await until(r, "bob", held=False)
+        assert list(r.journal.facts(Disconnected)) == []
+        (refused,) = await bob.send("ana", "x")
+        assert refused.outcome == "failed"
+
+
+async def test_close_is_idempotent_and_says_goodbye_once() -> None:
+    async with rig() as r:
+        bob = await r.online("bob")
+        await bob.client.close()
+        await bob.client.close()
+        assert [fact.reason for fact in r.journal.facts(Disconnected)] == [""]
+
+
+async def test_closed_and_opened_again_the_same_client_works() -> None:
+    async with rig() as r:
+        ana, bob = await r.online("ana"), await r.online("bob")
+        await bob.client.close()
+        await bob.client.open()
+        await ana.send("bob", "x")
+        assert await bob.wait_for(1) == ["x"]
+
+
+async def test_an_interrupted_send_is_not_sent_later() -> None:
+    async with rig() as r:
+        ana, bob = await r.online("ana"), await r.online("bob")
+        await r.stop()
+        sending = asyncio.create_task(ana.send("bob", "no"))
+        await asyncio.sleep(0)
+        sending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sending
+        await r.start()
+        await ana.send("bob", "yes")
+        assert await bob.wait_for(1) == ["yes"]
+        assert r.journal.counts()["Failed"] == 1
+
+
+async def test_a_broken_receiver_is_never_silent() -> None:
+    async with rig() as r:
+        ana, bob = await r.online("ana"), await r.online("bob")
+
+        def broken(*_: object) -> None:
+            raise KeyError("shelf")
+
+        bob.client._on_message = broken
+        complaints: list[dict[str, object]] = []
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _, context: complaints.append(context)
+        )
+        await ana.send("bob", "x")
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            error = await bob.ended
+        assert isinstance(error, ChatlabError) and "shelf" in error.what
+        await until(r, "bob", held=False, acked=0)
+        assert complaints
+
+
+async def test_a_wiped_store_is_empty_and_its_clients_come_back() -> None:
+    async with rig() as r:
+        ana, bob = await r.online("ana"), await r.online("bob")
+        await ana.send("eva", "old")
+        assert r.server is not None
+        await r.server.wipe()
+        await until(r, "bob", held=True)
+        await ana.send("bob", "new")
+        assert await bob.wait_for(1) == ["new"]
+        assert {state.user for state in await r.store.state()} == {"ana", "bob"}
+
+
+# -- the server itself
+
+
+async def test_a_port_in_use_is_refused() -> None:
+    async with rig() as r:
+        port = int(r.address.rpartition(":")[2])
+        second = ChatServer(MemoryMailboxes(), MemoryAccounts(), r.settings, port=port)
+        with pytest.raises(ServiceUnavailable, match=str(port)):
+            await second.start()
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])
+async def test_it_binds_to_loopback_only(host: str) -> None:
+    with pytest.raises(NotPossible, match="not encrypted"):
+        ChatServer(MemoryMailboxes(), MemoryAccounts(), quick_settings(), host=host)
+
+
+async def test_streams_are_listed_while_they_are_open() -> None:
+    async with rig() as r:
+        assert r.server is not None
+        bob = await r.online("bob")
+        assert set(r.server.streams()) == {"bob"}
+        await bob.client.close()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while r.server.streams():
+                await asyncio.sleep(0.005)
