@@ -1,0 +1,69 @@
+"""What RabbitMQ and the network can answer, as errors of chatlab.
+
+Two families, because they ask for opposite things:
+
+- :class:`Lost`: the connection broke or could not be made. Trying again may work, and the
+  connection does so by itself. Reply codes 320 (the operator or a deleted virtual host closed
+  the connection) and 541 (internal error) belong here.
+- a *refusal*: RabbitMQ understood and said no. Trying again gives the same answer, so it is
+  raised. :data:`REFUSALS` maps the reply codes of AMQP 0-9-1 (section 1.4, and RabbitMQ's own
+  use of them) to errors; a code that is not in it is a :class:`Refused`.
+"""
+
+from __future__ import annotations
+
+from chatlab.errors import (
+    BackendMismatch,
+    ChatClosed,
+    ChatlabError,
+    NotPossible,
+    ServiceUnavailable,
+)
+
+
+class Lost(ServiceUnavailable):
+    """The connection to RabbitMQ broke or could not be made."""
+
+
+class Refused(ServiceUnavailable):
+    """RabbitMQ closed the channel or connection with a code that retrying won't change."""
+
+
+class AccessRefused(NotPossible):
+    """403: the credentials, or a name that RabbitMQ keeps for itself."""
+
+
+class NotFound(ChatClosed):
+    """404: no such queue or exchange."""
+
+
+class Locked(NotPossible):
+    """405: the queue belongs to another connection."""
+
+
+class Unlike(BackendMismatch):
+    """406: it exists with other properties, or a precondition failed."""
+
+
+class NotAllowed(NotPossible):
+    """530: no such virtual host, or no permission for it."""
+
+
+REFUSALS: dict[int, type[ChatlabError]] = {
+    403: AccessRefused,
+    404: NotFound,
+    405: Locked,
+    406: Unlike,
+    530: NotAllowed,
+}
+
+#: Reply codes after which connecting again may work.
+RETRIED = frozenset({320, 541})
+
+
+def from_code(code: int, text: str, where: str) -> ChatlabError:
+    """The error for a Channel.Close or Connection.Close with this reply code."""
+    if code in RETRIED:
+        return Lost(f"{where} closed the connection ({code} {text}).")
+    kind = REFUSALS.get(code, Refused)
+    return kind(f"{where} refused ({code}): {text}")

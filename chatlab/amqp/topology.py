@@ -1,0 +1,106 @@
+"""What a connection has declared, as values, so that it can be declared again.
+
+A :class:`Topology` remembers exchanges, queues and bindings in the order they came and
+gives them back in the order RabbitMQ needs them: a binding after its two ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from chatlab.amqp.wire import Channel
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """An exchange; ``kind`` is fanout, direct, topic or headers."""
+
+    name: str
+    kind: str = "fanout"
+    durable: bool = True
+
+    async def declare(self, channel: Channel) -> None:
+        """Create it, or check that it exists just so."""
+        await channel.call(
+            "exchange_declare",
+            exchange=self.name,
+            exchange_type=self.kind,
+            durable=self.durable,
+        )
+
+
+@dataclass(frozen=True)
+class Queue:
+    """A queue: durable, or exclusive to its connection and gone with it (RabbitMQ 4.3
+    refuses one that is neither)."""
+
+    name: str
+    exclusive: bool = False
+    arguments: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    async def declare(self, channel: Channel) -> None:
+        """Create it, or check that it exists just so."""
+        await channel.call(
+            "queue_declare",
+            queue=self.name,
+            durable=not self.exclusive,
+            exclusive=self.exclusive,
+            arguments=dict(self.arguments),
+        )
+
+
+@dataclass(frozen=True)
+class Binding:
+    """Messages of ``exchange`` go to ``queue`` too."""
+
+    queue: str
+    exchange: str
+    key: str = ""
+
+    async def declare(self, channel: Channel) -> None:
+        """Bind; a second time changes nothing."""
+        await channel.call(
+            "queue_bind", queue=self.queue, exchange=self.exchange, routing_key=self.key
+        )
+
+
+Thing = Exchange | Queue | Binding
+_ORDER = (Exchange, Queue, Binding)
+
+
+class Topology:
+    """An ordered set of declared things."""
+
+    def __init__(self) -> None:
+        self._things: dict[Thing, None] = {}
+
+    def __contains__(self, thing: Thing) -> bool:
+        return thing in self._things
+
+    def __iter__(self) -> Iterator[Thing]:
+        """Exchanges, then queues, then bindings; each kind as it was added."""
+        return iter(sorted(self._things, key=lambda thing: _ORDER.index(type(thing))))
+
+    def add(self, thing: Thing) -> None:
+        """Remember it; once, however often it is added."""
+        self._things[thing] = None
+
+    def forget_queue(self, name: str) -> None:
+        """Forget the queue and what binds it."""
+        self._keep(lambda thing: queue_of(thing) != name)
+
+    def forget_exchange(self, name: str) -> None:
+        """Forget that it exists; what binds to it stays."""
+        self._keep(lambda thing: not (isinstance(thing, Exchange) and thing.name == name))
+
+    def _keep(self, wanted: Callable[[Thing], bool]) -> None:
+        self._things = {thing: None for thing in self._things if wanted(thing)}
+
+
+def queue_of(thing: Thing) -> str:
+    """The queue that ``thing`` is, or binds; empty for an exchange."""
+    if isinstance(thing, Queue):
+        return thing.name
+    return thing.queue if isinstance(thing, Binding) else ""

@@ -1,0 +1,137 @@
+"""Backends by name: ``rabbitmq-durable``, ``rabbitmq:prefetch=10,ack=auto,work=0.05``.
+
+One string says which implementation of a pattern is meant and with which options, in Python,
+in the shell, in the registry and in the journal. The tables below say what there is; a name
+or an option that is not in them is refused, with what exists.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from chatlab.errors import InvalidInput
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option: its value when left out, and how its text is read and checked."""
+
+    default: Any
+    read: Callable[[str], Any]
+    #: What is allowed, for the error.
+    allowed: str
+
+
+def _yes_no(text: str) -> bool:
+    return {"yes": True, "no": False}[text]
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if not 0 <= value <= 65_535:  # basic.qos has 16 bits for it
+        raise ValueError
+    return value
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < math.inf:
+        raise ValueError
+    return value
+
+
+def yes_no(default: bool) -> Option:
+    """``yes`` or ``no``."""
+    return Option(default, _yes_no, "yes or no")
+
+
+def count(default: int) -> Option:
+    """A whole number from 0."""
+    return Option(default, _count, "a whole number from 0 to 65535")
+
+
+def seconds(default: float) -> Option:
+    """A time in seconds."""
+    return Option(default, _seconds, "seconds, 0 or more")
+
+
+def choice(default: str, *others: str) -> Option:
+    """One of some words."""
+    words = {word: word for word in (default, *others)}
+    return Option(default, words.__getitem__, " or ".join(words))
+
+
+#: What a pattern offers: backend name -> its options.
+Known = Mapping[str, Mapping[str, Option]]
+
+PRIVATE: Known = {"mailbox-redis": {}, "mailbox-memory": {}}
+GROUPS: Known = {"rabbitmq-durable": {}, "rabbitmq-transient": {}}
+INSULTS: Known = {
+    "rabbitmq": {
+        "prefetch": count(1),
+        "ack": choice("manual", "auto"),
+        "work": seconds(0.0),
+    },
+}
+
+
+def parse_backend(text: str, known: Known = GROUPS) -> tuple[str, dict[str, Any]]:
+    """The name, and every option of that backend with its value.
+
+    Args:
+        text: ``name`` or ``name:option=value,option=value``.
+        known: what there is, one of the tables of this module.
+
+    Raises:
+        InvalidInput: an unknown name or option, or a value that is not allowed; lists
+            what is.
+    """
+    name, colon, rest = text.partition(":")
+    if name not in known:
+        raise InvalidInput(
+            f"There is no backend {name!r} here.", todo=f"There are: {', '.join(known)}."
+        )
+    options = known[name]
+    values = {key: option.default for key, option in options.items()}
+    for part in rest.split(",") if colon else []:
+        key, equals, value = part.partition("=")
+        option = options.get(key)
+        if option is None or not equals:
+            raise InvalidInput(
+                f"The backend {name} has no option {part!r}.",
+                todo=f"It has: {', '.join(options) or 'none'}.",
+            )
+        try:
+            values[key] = option.read(value)
+        except (KeyError, ValueError):
+            raise InvalidInput(
+                f"The option {key} of {name} cannot be {value!r}.",
+                todo=f"Allowed: {option.allowed}.",
+            ) from None
+    return name, values
+
+
+def backend_text(name: str, values: Mapping[str, Any], known: Known = GROUPS) -> str:
+    """The string for a name and options: those left out have their defaults, and the same
+    backend always gives the same string."""
+    changed = [
+        f"{key}={_text(values[key])}"
+        for key, option in known[name].items()
+        if key in values and values[key] != option.default
+    ]
+    return f"{name}:{','.join(changed)}" if changed else name
+
+
+def full_text(name: str, values: Mapping[str, Any]) -> str:
+    """The same with every option, for the journal: what it says needs no table."""
+    options = ",".join(f"{key}={_text(value)}" for key, value in values.items())
+    return f"{name}:{options}" if options else name
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) else str(value)

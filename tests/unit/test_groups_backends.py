@@ -1,0 +1,92 @@
+"""Backend strings: name, options, what is refused and how it is said."""
+
+from __future__ import annotations
+
+import pytest
+
+from chatlab.backends import (
+    GROUPS,
+    INSULTS,
+    backend_text,
+    choice,
+    full_text,
+    parse_backend,
+    yes_no,
+)
+from chatlab.errors import InvalidInput
+from chatlab.groups import _MEMBERS, DEFAULT_BACKEND
+from chatlab.groups.rabbitmq import KINDS
+
+KNOWN = {"x": {"confirms": yes_no(True), "exchange": choice("durable", "transient")}}
+
+
+def test_a_name_alone_has_every_option_at_its_default() -> None:
+    assert parse_backend("rabbitmq-durable") == ("rabbitmq-durable", {})
+    assert parse_backend("rabbitmq", INSULTS) == (
+        "rabbitmq",
+        {"prefetch": 1, "ack": "manual", "work": 0.0},
+    )
+
+
+def test_options_are_read_in_any_order() -> None:
+    name, options = parse_backend("rabbitmq:work=0.05,ack=auto,prefetch=0", INSULTS)
+    assert (name, options) == ("rabbitmq", {"prefetch": 0, "ack": "auto", "work": 0.05})
+    assert parse_backend("x:confirms=no", KNOWN)[1] == {
+        "confirms": False,
+        "exchange": "durable",
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("rabbit", "rabbitmq-transient"),
+        ("", "rabbitmq-durable"),
+        ("rabbitmq-durable:", "It has: none"),
+        ("rabbitmq-durable:confirms=no", "It has: none"),
+    ],
+)
+def test_an_unknown_backend_or_option_is_refused_with_what_exists(text: str, says: str) -> None:
+    with pytest.raises(InvalidInput, match=says):
+        parse_backend(text)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ("prefetch=-1", "whole number"),
+        ("prefetch=65536", "65535"),
+        ("prefetch=1.5", "whole number"),
+        ("work=-1", "seconds"),
+        ("work=nan", "seconds"),
+        ("work=inf", "seconds"),
+        ("ack=never", "manual or auto"),
+        ("prefetch", "prefetch, ack, work"),
+        ("prefetch=1,,", "prefetch, ack, work"),
+        ("colour=red", "prefetch, ack, work"),
+    ],
+)
+def test_a_value_that_is_not_allowed_is_refused_with_what_is(options: str, says: str) -> None:
+    with pytest.raises(InvalidInput, match=says):
+        parse_backend(f"rabbitmq:{options}", INSULTS)
+
+
+def test_the_same_backend_always_has_the_same_text() -> None:
+    for text in ("x:exchange=transient,confirms=no", "x:confirms=no,exchange=transient"):
+        assert backend_text(*parse_backend(text, KNOWN), KNOWN) == (
+            "x:confirms=no,exchange=transient"
+        )
+    assert backend_text(*parse_backend("x:confirms=yes", KNOWN), KNOWN) == "x"
+
+
+def test_the_journal_gets_every_option() -> None:
+    text = full_text(*parse_backend("rabbitmq:work=0.05", INSULTS))
+    assert text == "rabbitmq:prefetch=1,ack=manual,work=0.05"
+    assert parse_backend(text, INSULTS)[1]["work"] == 0.05
+    assert full_text("rabbitmq-durable", {}) == "rabbitmq-durable"
+
+
+def test_every_group_backend_in_the_table_can_be_made() -> None:
+    assert set(_MEMBERS) == set(GROUPS)
+    assert set(KINDS) == set(GROUPS)
+    assert DEFAULT_BACKEND in GROUPS
