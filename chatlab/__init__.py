@@ -11,7 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from chatlab import plots as plots
+    import chatlab.plots as plots
     from chatlab.journal import Journal as Journal
     from chatlab.lab import Lab as Lab
 

@@ -50,6 +50,7 @@ class Life:
         self._numbers = 0
         self._seqs: defaultdict[str, int] = defaultdict(int)
         self._unsettled: dict[str, Message] = {}
+        self._seen: defaultdict[str, Seen] = defaultdict(Seen)
 
     @property
     def connection_name(self) -> str:
@@ -80,6 +81,10 @@ class Life:
     def settled(self, id: str) -> None:
         """The outcome of ``id`` is known."""
         self._unsettled.pop(id, None)
+
+    def seen(self, chat: str) -> Seen:
+        """What this life was shown in ``chat``; it outlives the handles that showed it."""
+        return self._seen[chat]
 
     def last_seqs(self) -> dict[str, int]:
         """The last sequence number used in each conversation."""

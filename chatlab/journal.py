@@ -183,7 +183,8 @@ class FaultEnded(Fact):
 
 @dataclass(frozen=True, slots=True)
 class Drained(Fact):
-    """``lab.settle`` looked: so many deliveries were still due (0: nothing is)."""
+    """``lab.settle`` looked: so many deliveries were still due, to whoever is there or away
+    (0: nothing was left anywhere)."""
 
     waiting: int
 
@@ -223,7 +224,7 @@ class Journal:
 
     def facts(self, *kinds: type[F]) -> Iterator[F]:
         """The facts in order; with ``kinds``, only these."""
-        wanted = {kind.__name__ for kind in kinds} or KINDS.keys()
+        wanted = {name for name, kind in KINDS.items() if issubclass(kind, kinds or Fact)}
         for row in self.rows[:]:
             if row[0] in wanted:
                 yield cast(F, KINDS[row[0]](*row[1:]))
@@ -252,33 +253,36 @@ class Journal:
     def save(self, path: Path | str) -> Path:
         """Write as JSON Lines, a header first. Returns the path."""
         path = Path(path)
+        header = {"chatlab-journal": FORMAT, **self.header}
         with path.open("w", encoding="utf-8") as file:
-            file.write(json.dumps({"chatlab-journal": FORMAT, **self.header}) + "\n")
+            file.write(json.dumps(header, ensure_ascii=False, default=str) + "\n")
             file.writelines(encode(row) + "\n" for row in self.rows[:])
         return path
 
     @classmethod
     def load(cls, path: Path | str) -> Journal:
-        """Read what :meth:`save` wrote.
+        """Read what :meth:`save` wrote, or a process that was killed while it wrote: a
+        last line that is not complete is left out.
 
         Raises:
             InvalidInput: not a journal, another format, or a damaged line; names the line.
         """
         path = Path(path)
-        with path.open(encoding="utf-8") as file:
-            lines = iter(file)
+        journal = cls()
+        with path.open("rb") as file:
             try:
-                header = json.loads(next(lines, ""))
-                version = header.pop("chatlab-journal")
-            except (ValueError, KeyError, AttributeError) as error:
+                journal.header = json.loads(next(file, b""))
+                version = journal.header.pop("chatlab-journal")
+            except (ValueError, KeyError, AttributeError, TypeError) as error:
                 raise InvalidInput(f"{path} is not a chatlab journal.") from error
             if version != FORMAT:
                 raise InvalidInput(f"{path} has journal format {version}, not {FORMAT}.")
-            journal = cls(**header)
-            for number, line in enumerate(lines, 2):
+            for number, line in enumerate(file, 2):
                 try:
                     journal.append(decode(line))
                 except InvalidInput as error:
+                    if not line.endswith(b"\n"):
+                        break
                     raise InvalidInput(f"{path}, line {number}: {error.what}") from error
         return journal
 
@@ -323,4 +327,6 @@ def decode(line: str | bytes) -> Row:
 def _as_dict(fact: Fact) -> dict[str, Any]:
     values = {f.name: getattr(fact, f.name) for f in fields(fact)}
     message = values.pop("message", None)
-    return {**values, **message._asdict()} if message is not None else values
+    if message is None:
+        return values
+    return {**message._asdict(), "life": message.incarnation, **values}

@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from chatlab.errors import InvalidInput
-from chatlab.tables import card
+from chatlab.tables import card, shown
 
 #: Longest name: 64 characters, and 96 bytes of UTF-8 (AMQP names end at 255 bytes).
 NAME_CHARACTERS = 64
@@ -117,8 +117,9 @@ def check_name(name: str, what: str = "name") -> str:
 
     Raises:
         InvalidInput: not text, empty, over 64 characters or 96 bytes, characters other
-            than letters, digits, ``_ . -``, or a start of ``amq.`` (reserved by AMQP
-            0-9-1, section 3.1.3.1 and queue.declare).
+            than letters, digits, ``_ . -``, nothing but dots (a folder to every file
+            system and URL), or a start of ``amq.`` (reserved by AMQP 0-9-1, section
+            3.1.3.1 and queue.declare).
     """
     if not isinstance(name, str):
         raise InvalidInput(f"A {what} is text, not {type(name).__name__}.")
@@ -140,6 +141,10 @@ def _checked_name(name: str, what: str) -> str:
         raise InvalidInput(
             f"The {what} {shown} holds a character that is not allowed.",
             todo="Letters, digits, '_', '.' and '-' are.",
+        )
+    if not clean.strip("."):
+        raise InvalidInput(
+            f"The {what} {shown} is nothing but dots.", todo="Add a letter or a digit."
         )
     if clean.startswith("amq."):
         raise InvalidInput(

@@ -61,7 +61,8 @@ class Settings:
         """Read the TOML file and the environment.
 
         Raises:
-            InvalidInput: an unknown key, or a value of the wrong type, in either.
+            InvalidInput: a value of the wrong type or not greater than 0, or a file that
+                cannot be read or sets what chatlab does not know.
         """
         environ = os.environ if environ is None else environ
         values: dict[str, Any] = {}
@@ -121,6 +122,8 @@ def _read_file(path: Path) -> dict[str, Any]:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidInput(f"{path} is not valid TOML: {error}.") from error
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be read: {error.strerror}.") from error
     known = {f.name for f in fields(Settings)}
     unknown = sorted(set(values) - known)
     if unknown:
@@ -132,14 +135,22 @@ def _read_file(path: Path) -> dict[str, Any]:
 
 
 def _convert(name: str, value: Any) -> Any:
-    default = next(f for f in fields(Settings) if f.name == name)
-    kind = {"str": str, "Path": Path, "float": float, "int": int}[str(default.type)]
+    """The value as the field's type. The environment has text only, TOML has types."""
+    kind = _KINDS[str(next(f for f in fields(Settings) if f.name == name).type)]
+    if kind in (str, Path):
+        if not isinstance(value, str):  # not shown: it may hold a secret
+            raise InvalidInput(f"The setting {name} must be text.")
+        return value if kind is str else Path(value).expanduser().absolute()
     try:
-        converted = kind(value)
+        if isinstance(value, bool) or (kind is int and isinstance(value, float)):
+            raise ValueError("TOML has a type for it")
+        number = kind(value)
     except (TypeError, ValueError) as error:
-        raise InvalidInput(
-            f"The setting {name} must be a {kind.__name__}, not {value!r}."
-        ) from error
-    if isinstance(converted, int | float) and converted <= 0:
+        what = "a whole number" if kind is int else "a number"
+        raise InvalidInput(f"The setting {name} must be {what}, not {value!r}.") from error
+    if not number > 0:
         raise InvalidInput(f"The setting {name} must be greater than 0, not {value!r}.")
-    return converted
+    return number
+
+
+_KINDS: dict[str, type] = {"str": str, "Path": Path, "float": float, "int": int}

@@ -1,12 +1,13 @@
 """Run the notebooks and write them as they are committed: ``python -m chatlab.course.publish``.
 
 Committed notebooks are executed, so that a reader on the web sees the pictures. To keep them
-comparable, execution counts run 1..n, times and machine facts are taken out of the metadata,
-widget state is dropped and outputs that differ from run to run (progress, stderr) are removed.
+comparable, execution counts run 1..n, metadata and widget state are dropped, progress and stderr
+are removed, and what belongs to one run (times of day, the lab's random suffix) becomes dots.
 """
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ import nbformat
 from nbclient import NotebookClient
 
 CELL_SECONDS = 120
+#: What belongs to one run, and what stands for it.
+ONE_RUN = {r"\b\d\d:\d\d:\d\d\b": "··:··:··", r"(?<=\w)-[0-9a-f]{6}\b": "-······"}
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 
 
@@ -43,12 +46,21 @@ def normalise(book: Any) -> None:
         for output in cell.outputs:
             if output.output_type == "execute_result":
                 output.execution_count = number
+            for kind, content in output.get("data", {}).items():
+                if kind.startswith("text/"):
+                    output.data[kind] = _undated(content)
 
 
 def _kept(output: Any) -> bool:
     if output.output_type == "stream":
         return bool(output.name == "stdout")
-    return not output.get("data", {}).get("text/html") == ""
+    return bool(output.get("data", {}).get("text/html") != "")
+
+
+def _undated(text: str) -> str:
+    for pattern, dots in ONE_RUN.items():
+        text = re.sub(pattern, dots, text)
+    return text
 
 
 def main() -> None:

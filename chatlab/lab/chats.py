@@ -91,8 +91,8 @@ class Chat:
                 f"This handle belongs to the scene {self._scene.name!r}, which is over.",
                 "Nothing was sent.",
             )
-        if self._inbox.ended:
-            raise errors.Taken(f"This handle has ended: {self._inbox.ended}.")
+        if (ended := self._inbox.ended) is not None:
+            raise type(ended)(ended.what, "Nothing was sent.", ended.todo)
 
     # -- reading
 

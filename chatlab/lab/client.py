@@ -9,12 +9,13 @@ verbs take and return plain values, and what it learns goes to the journal, nowh
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from chatlab import messages as m
-from chatlab.amqp import Connections
+from chatlab.amqp import Connections, Queue
 from chatlab.client import Life
 from chatlab.discovery import Registry
 from chatlab.errors import ChatClosed, ChatlabError, ServiceUnavailable
@@ -22,11 +23,13 @@ from chatlab.groups import GroupMember, open_group
 from chatlab.insults import InsultMember
 from chatlab.journal import Record
 from chatlab.messages import Message, Receipt
-from chatlab.private import MailboxClient
+from chatlab.private.client import MailboxClient
 from chatlab.resp import Redis
 from chatlab.services.addresses import RabbitAddress, RedisAddress
 from chatlab.settings import Settings
 
+#: Begins the name of each online user's exclusive queue; the management API shows it.
+PRESENCE_QUEUE = "chatlab/presence/"
 #: The chat of facts about a user as a whole.
 WHOLE = ""
 
@@ -52,7 +55,8 @@ class Client:
         record: takes the facts.
         locate: kind of chat server (``mailbox-redis``) -> ``host:port``, through the
             user's link.
-        ended: called when the client was ended from outside (a takeover).
+        ended: called with a conversation (``""``: all of them) that was ended from outside:
+            a takeover, a queue that was deleted.
     """
 
     def __init__(
@@ -60,7 +64,7 @@ class Client:
         ticket: Ticket,
         record: Record,
         locate: Callable[[str], Awaitable[str]],
-        ended: Callable[[ChatlabError], None],
+        ended: Callable[[str, ChatlabError], None],
     ) -> None:
         self._ticket = ticket
         self._record = record
@@ -110,11 +114,23 @@ class Client:
         self._lease = asyncio.create_task(
             self._registry.keep_alive(t.user, incarnation, self._taken)
         )
+        await self._announce()
         self._life.fact("Connected", WHOLE, "", "")
         return incarnation
 
+    async def _announce(self) -> None:
+        """Hold the exclusive queue by which the broker itself knows that we are here."""
+        assert self._connections is not None
+        queue = Queue(PRESENCE_QUEUE + self._ticket.user, exclusive=True)
+        # Without RabbitMQ there are still private chats; it is declared on recovery.
+        with contextlib.suppress(ServiceUnavailable):
+            await self._connections.consuming.declare(queue)
+
     def _taken(self, error: ChatlabError) -> None:
-        self._ended(error)
+        self._ended(WHOLE, error)
+
+    def _ends(self, chat: str) -> Callable[[ChatlabError], None]:
+        return lambda error: self._ended(chat, error)
 
     # -- private chats
 
@@ -139,7 +155,8 @@ class Client:
         if name not in self._groups:
             assert self._connections is not None
             self._groups[name] = await open_group(
-                self.life, self._connections, self._registry, name, backend, _shown
+                *(self.life, self._connections, self._registry, name, backend),
+                *(_shown, self._ends(m.group(name))),
             )
         elif backend is not None:
             await self._registry.open_group(name, backend)  # refuses another one
@@ -176,7 +193,9 @@ class Client:
         """Take part in the insult channel, or change how."""
         if self._insults is None:
             assert self._connections is not None
-            self._insults = InsultMember(self.life, self._connections, _shown)
+            self._insults = InsultMember(
+                self.life, self._connections, _shown, self._ends(m.INSULTS)
+            )
         await self._insults.join(role, prefetch=prefetch, ack=ack, work=work)
 
     async def leave_insults(self) -> None:
@@ -237,10 +256,8 @@ class Client:
         await self._stop_lease()
         if self._connections is not None:
             await self._connections.close()
-        try:
+        with contextlib.suppress(ChatlabError):  # then the lease ends the presence
             await self._registry.depart(self._ticket.user, self.life.incarnation)
-        except ChatlabError:
-            pass  # the name server is away; the lease ends the presence
         await self._redis.close()
         self.life.fact("Disconnected", WHOLE, "")
         for outcome in outcomes:

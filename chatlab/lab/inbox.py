@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from chatlab.errors import ChatlabError
 from chatlab.journal import Row
 from chatlab.messages import Message
 
@@ -26,8 +27,8 @@ class Inbox:
         self.received: list[Message] = []
         #: Both directions: own messages when sent, others when shown.
         self.messages: list[Message] = []
-        #: Why nothing more will come; empty while it may.
-        self.ended = ""
+        #: Why nothing more will come; None while it may.
+        self.ended: ChatlabError | None = None
         self._condition = threading.Condition()
         self._waiters = 0
 
@@ -40,10 +41,14 @@ class Inbox:
             self.messages.append(message)
         self._wake()
 
-    def end(self, why: str) -> None:
+    def end(self, why: ChatlabError) -> None:
         """Nothing more will come; whoever waits is told."""
         self.ended = why
         self._wake()
+
+    def resume(self) -> None:
+        """There may be more again: the user came back or joined anew."""
+        self.ended = None
 
     def _wake(self) -> None:
         if self._waiters:

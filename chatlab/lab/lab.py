@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 from chatlab import messages as m
 from chatlab.client import new_secret
 from chatlab.discovery import Presence, Registry, discover_by_management
-from chatlab.errors import InvalidInput, LabClosed, NotPossible
+from chatlab.errors import InvalidInput, LabClosed
 from chatlab.journal import Journal, Row, now
 from chatlab.lab import state as states
 from chatlab.lab.client import WHOLE
@@ -42,6 +42,8 @@ from chatlab.tables import Table, card
 
 T = TypeVar("T")
 
+#: What outlives a scene in Redis: accounts, and the chat servers with their key.
+KEPT_KEYS = frozenset({"accounts", "servers", "server-key"})
 #: How often ``settle`` looks.
 LOOK_SECONDS = 0.01
 #: Ways of discovery there are, the default first.
@@ -225,9 +227,8 @@ class Lab:
 
         async def begin() -> None:
             await asyncio.gather(*(seat.close() for seat in self._seats.values()))
-            await self._servers.close()
-            await self._lease.wipe(keep={"accounts"})
-            await self._servers.ensure(PRIVATE_BACKENDS[0])
+            await self._lease.wipe(keep=KEPT_KEYS)
+            await self._servers.empty()
             self._in_use.clear()
             self.current = self._new_scene(name)
             self._seats = {n: self._new_seat(n, s.process) for n, s in self._seats.items()}
@@ -319,7 +320,8 @@ class Lab:
         return Table(map(_presence_row, found), f"who is there, by {via}")
 
     def settle(self, timeout: float = 5.0) -> Settled:
-        """Wait until nothing deliverable is left. Never raises; says what still waits.
+        """Wait until nothing deliverable is left, and until connections that were lost are
+        back (unless a fault goes on). Never raises; says what still waits.
 
         Args:
             timeout: seconds; what has not come by then is ``late``.
@@ -329,15 +331,20 @@ class Lab:
             began = now()
             while True:
                 self._due.read(self.journal.rows)
-                late = self._due.deliverable()
-                if not late or now() - began > timeout:
+                late, lost = self._due.deliverable(), self._due.reconnecting()
+                if not (late or lost) or now() - began > timeout:
                     break
                 await asyncio.sleep(LOOK_SECONDS)
             waiting = self._due.waiting()
-            self.record(("Drained", now(), "", 0, WHOLE, sum(late.values())))
+            due = sum(late.values()) + sum(waiting.values())
+            self.record(("Drained", now(), "", 0, WHOLE, due))
             return Settled(
                 now() - began,
                 Table(due_rows(late), "still to come"),
+                Table(
+                    ({"chat": m.title(chat), "user": user} for chat, user in lost),
+                    "still reconnecting",
+                ),
                 Table(due_rows(waiting), "waits for the absent"),
             )
 
@@ -370,7 +377,7 @@ class Lab:
     async def _has_group(self, name: str) -> bool:
         return await self._registry.find_group(name) is not None
 
-    def _open_mailboxes(self, backend: str, seat: Seat) -> None:
+    def _open_mailboxes(self, backend: str) -> None:
         """From its first use on, all who are online are connected to a chat server."""
 
         async def connect() -> None:
@@ -383,10 +390,6 @@ class Lab:
             there = [s for s in self._seats.values() if s.where == "online"]
             await asyncio.gather(*(s.do("mailbox", backend=backend) for s in there))
 
-        if seat.where != "online":
-            raise NotPossible(
-                f"{seat.name} is {seat.where}.", todo=f"{seat.name}.online() first."
-            )
         self._call(connect())
 
     def __repr__(self) -> str:

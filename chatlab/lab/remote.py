@@ -25,7 +25,7 @@ import json
 import secrets
 import socket
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -129,6 +129,7 @@ class RemoteClient:
     Args:
         ticket, record, locate, ended: as for :class:`Client`.
         spawn: starts ``argv`` with an environment, under the supervisor.
+        child_ended: waits until that process has ended.
     """
 
     def __init__(
@@ -136,18 +137,20 @@ class RemoteClient:
         ticket: Ticket,
         record: Record,
         locate: Callable[[str], Awaitable[str]],
-        ended: Callable[[ChatlabError], None],
+        ended: Callable[[str, ChatlabError], None],
         spawn: Callable[[list[str], dict[str, str]], Awaitable[object]],
+        child_ended: Callable[[], Coroutine[Any, Any, object]],
     ) -> None:
         self._ticket, self._record = ticket, record
         self._locate, self._ended, self._spawn = locate, ended, spawn
+        self._child_ended = child_ended
         self._token = secrets.token_hex(16)
         self._server: asyncio.Server | None = None
         self._peer: asyncio.Future[Peer] = asyncio.get_running_loop().create_future()
         self._facts_done = asyncio.Event()
         self._read = 0
         self._news = asyncio.Condition()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: list[asyncio.StreamWriter] = []
 
     async def start(self) -> None:
         """Start the child and wait until it has connected both sockets."""
@@ -157,8 +160,20 @@ class RemoteClient:
         port = self._server.sockets[0].getsockname()[1]
         argv = [sys.executable, "-m", "chatlab.lab.remote", str(port)]
         await self._spawn(argv, {"CHATLAB_TOKEN": self._token})
-        async with asyncio.timeout(self._ticket.settings.start_seconds):
-            peer = await asyncio.shield(self._peer)
+        ended = asyncio.create_task(self._child_ended())
+        done, _ = await asyncio.wait(
+            {self._peer, ended},
+            timeout=self._ticket.settings.start_seconds,
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        ended.cancel()
+        if self._peer not in done:
+            await self.close()
+            raise ServiceUnavailable(
+                f"The process of {self._ticket.user} did not start.",
+                todo="Its log is in the folder that `chatlab status` shows.",
+            )
+        peer = self._peer.result()
         await peer.call("ticket", **_pack(self._ticket))
 
     async def call(self, verb: str, **args: Any) -> Any:
@@ -181,14 +196,11 @@ class RemoteClient:
             self._peer.cancel()
         if self._server is not None:
             self._server.close()
-        for task in self._tasks:
-            task.cancel()
+        for writer in self._writers:
+            writer.close()  # ends their handlers; cancelling these makes asyncio complain
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._writers.append(writer)
         hello = (await reader.readline()).decode().split()
         if len(hello) != 2 or not hmac.compare_digest(hello[1], self._token):
             writer.close()
@@ -205,7 +217,7 @@ class RemoteClient:
         if verb == "locate":
             return await self._locate(args["kind"])
         name, *texts = args["error"]
-        self._ended(getattr(errors, name, ChatlabError)(*texts))
+        self._ended(args["chat"], getattr(errors, name, ChatlabError)(*texts))
         return None
 
     async def _read_facts(self, reader: asyncio.StreamReader) -> None:
@@ -283,7 +295,7 @@ class _Child:
         found, _ = await self._peer.call("locate", kind=kind)
         return str(found)
 
-    def _ended(self, error: ChatlabError) -> None:
+    def _ended(self, chat: str, error: ChatlabError) -> None:
         assert self._peer is not None
         told = [type(error).__name__, error.what, error.effect, error.todo]
         self._task = asyncio.get_running_loop().create_task(

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from chatlab import messages as m
-from chatlab.errors import ChatClosed, ChatlabError, NotPossible, SendFailed
+from chatlab.errors import ChatClosed, ChatlabError, InvalidInput, NotPossible, SendFailed
 from chatlab.journal import Row, now
 from chatlab.lab.client import WHOLE, Client, Ticket
 from chatlab.lab.inbox import Inbox
@@ -30,6 +30,9 @@ from chatlab.services.links import Link
 if TYPE_CHECKING:
     from chatlab.services import Lease
     from chatlab.settings import Settings
+
+#: A group of this name would share queue names with the presence of users.
+RESERVED = ("presence",)
 
 Where = Literal["online", "offline", "crashed", "frozen"]
 LinkFault = Literal["cut", "slow", "freeze"]
@@ -95,6 +98,8 @@ class Seat:
                 await self._make_client()
             self.incarnation = await self._call("begin")
             self.where = "online"
+            for inbox in self.inboxes.values():
+                inbox.resume()
             await self._reopen()
 
     async def _make_client(self) -> None:
@@ -118,14 +123,21 @@ class Seat:
         from chatlab.lab.remote import RemoteClient
 
         self._remote = RemoteClient(
-            ticket, self._record, self._locate, self._ended, self._spawn
+            ticket, self._record, self._locate, self._ended, self._spawn, self._child_ended
         )
-        await self._remote.start()
+        try:
+            await self._remote.start()
+        except BaseException:
+            self._remote = None
+            raise
 
     async def _spawn(self, argv: list[str], environ: dict[str, str]) -> None:
         self._lives += 1
         self._child = f"user-{self.name}-{id(self):x}-{self._lives}"
         await self._host.lease.spawn(self._child, argv, environ)
+
+    async def _child_ended(self) -> int:
+        return await self._host.lease.ended(self._child, self._host.settings.start_seconds)
 
     async def _link(self, kind: str, target: tuple[str, int]) -> tuple[str, int]:
         """Our own way to a service: where the client connects instead."""
@@ -233,7 +245,7 @@ class Seat:
             await link.close()
         self._links.clear()
         for inbox in self.inboxes.values():
-            inbox.end("its scene is over")
+            inbox.end(ChatClosed("The scene of this handle is over."))
         self.where = "offline"
 
     # -- the links
@@ -305,14 +317,26 @@ class Seat:
         if row[0] == "Delivered" or row[0] == "Sent":
             self.inbox(row[4]).feed(row)
 
-    def _ended(self, error: ChatlabError) -> None:
-        """Another client of the same account took over."""
-        for inbox in self.inboxes.values():
-            inbox.end(error.what)
-        self.where = "offline"
-        self._client = None if self._remote is None else self._client
+    def _ended(self, chat: str, error: ChatlabError) -> None:
+        """A conversation was ended from outside; all of them by a takeover."""
+        ended = self.inboxes.values() if chat == WHOLE else [self.inbox(chat)]
+        for inbox in ended:
+            inbox.end(error)
+        if chat == WHOLE:
+            self.where = "offline"
+            if self._client is not None:
+                self._leaving = asyncio.ensure_future(self._client.end())
+                self._client = None
+        elif chat.startswith("group:"):
+            self.groups.pop(chat.partition(":")[2], None)
 
 
 def member_chat(name: str) -> str:
     """The conversation of a group by its name, the name checked."""
-    return m.group(m.check_name(name, "group name"))
+    clean = m.check_name(name, "group name")
+    if clean in RESERVED:
+        raise InvalidInput(
+            f"The group name {clean!r} is kept for the lab's own queues.",
+            todo="Choose another name.",
+        )
+    return m.group(clean)

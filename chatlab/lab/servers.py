@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from chatlab.services import Lease
     from chatlab.settings import Settings
 
+#: The kind whose mailboxes live in the server's own memory.
+MEMORY = "mailbox-memory"
 #: How often a starting process is looked for in the name server.
 LOOK_SECONDS = 0.02
 
@@ -153,11 +155,25 @@ class Servers:
                 await self._lease.ended(entry.child, self._settings.start_seconds)
                 entry.up = False
 
+    async def empty(self) -> None:
+        """No mailbox holds anything any more; servers that are down are started again."""
+        for kind, running in list(self._running.items()):
+            if running.server is not None:
+                await running.server.wipe()
+            elif not running.up:
+                self._running[kind] = await self._start(kind)
+            elif kind == MEMORY:  # its mailboxes are in that process
+                await self._end(running)
+                del self._running[kind]
+
     async def close(self) -> None:
         """Stop all of them; nothing is kept."""
         for entry in self._running.values():
-            if entry.child and entry.up:
-                await self._lease.signal(entry.child, "terminate")
-                await self._lease.ended(entry.child, self._settings.start_seconds)
-            await entry.stack.aclose()
+            await self._end(entry)
         self._running.clear()
+
+    async def _end(self, entry: _Running) -> None:
+        if entry.child and entry.up:
+            await self._lease.signal(entry.child, "terminate")
+            await self._lease.ended(entry.child, self._settings.start_seconds)
+        await entry.stack.aclose()

@@ -33,6 +33,9 @@ class Due:
     _open: defaultdict[tuple[str, str], dict[str, None]] = field(
         default_factory=lambda: defaultdict(dict)
     )
+    #: Faults that go on: while one does, nobody waits for a lost connection to come back.
+    faults: set[tuple[str, str]] = field(default_factory=set)
+    _lost: set[tuple[str, str]] = field(default_factory=set)
     #: Facts may arrive out of order across processes: shown before known as confirmed.
     _seen: set[tuple[str, str]] = field(default_factory=set)
     _read: int = 0
@@ -48,6 +51,10 @@ class Due:
     def deliverable(self) -> dict[tuple[str, str], int]:
         """(conversation, user) -> how many messages that should arrive any moment."""
         return {key: len(ids) for key, ids in self._open.items() if ids and self._live(*key)}
+
+    def reconnecting(self) -> list[tuple[str, str]]:
+        """(conversation, user) whose lost connection should be back any moment."""
+        return [] if self.faults else sorted(self._lost)
 
     def waiting(self) -> dict[tuple[str, str], int]:
         """(conversation, user) -> how many wait for a user that is not there."""
@@ -101,6 +108,7 @@ class Due:
     def _on_connected(
         self, user: str, _incarnation: int, chat: str, _backend: str, role: str
     ) -> None:
+        self._lost.discard((chat, user))
         if not chat:
             self.online.add(user)
         elif role == "producer":
@@ -108,9 +116,11 @@ class Due:
         else:
             self.connected[chat].add(user)
 
-    def _on_disconnected(self, user: str, _incarnation: int, chat: str, _reason: str) -> None:
+    def _on_disconnected(self, user: str, _incarnation: int, chat: str, reason: str) -> None:
         if not chat:
             self._gone(user)
+        elif reason and user in self.online:
+            self._lost.add((chat, user))
         self.connected[chat].discard(user)
 
     def _on_crashed(self, user: str, _incarnation: int, _chat: str) -> None:
@@ -118,6 +128,7 @@ class Due:
 
     def _gone(self, user: str) -> None:
         self.online.discard(user)
+        self._lost = {entry for entry in self._lost if entry[1] != user}
         for users in self.connected.values():
             users.discard(user)
 
@@ -134,21 +145,35 @@ class Due:
 
     def _on_left(self, user: str, _incarnation: int, chat: str) -> None:
         self.subscribed[chat].discard(user)
+        self._lost.discard((chat, user))
         self._open.pop((chat, user), None)
+
+
+    def _on_faultbegan(
+        self, _user: str, _incarnation: int, _chat: str, fault: str, target: str
+    ) -> None:
+        self.faults.add((fault, target))
+
+    def _on_faultended(
+        self, _user: str, _incarnation: int, _chat: str, fault: str, target: str
+    ) -> None:
+        self.faults.discard((fault, target))
 
 
 @dataclass(frozen=True)
 class Settled:
-    """What ``lab.settle`` found: ``late`` should have arrived, ``waiting`` waits rightly."""
+    """What ``lab.settle`` found: ``late`` should have arrived, ``reconnecting`` should be
+    connected, ``waiting`` waits rightly."""
 
     seconds: float
     late: Table
+    reconnecting: Table
     waiting: Table
 
     @property
     def done(self) -> bool:
         """Whether all that could be delivered was."""
-        return not self.late
+        return not self.late and not self.reconnecting
 
     def __bool__(self) -> bool:
         return self.done
@@ -157,11 +182,15 @@ class Settled:
         return {
             "settled": "yes" if self.done else "no",
             "still to come": _sentence(self.late, "for"),
+            "still reconnecting": ", ".join(
+                f"{row['user']} ({row['chat']})" for row in self.reconnecting
+            )
+            or None,
             "waits": _sentence(self.waiting, "for the absent"),
         }
 
     def __repr__(self) -> str:
-        return "; ".join(f"{name}: {value}" for name, value in self._facts().items())
+        return "; ".join(f"{name}: {text}" for name, text in self._facts().items() if text)
 
     def _repr_html_(self) -> str:
         return card("settle", self._facts())

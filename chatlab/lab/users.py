@@ -103,7 +103,7 @@ class User:
                 f"There is no private backend {backend!r}.",
                 todo=f"There are: {', '.join(PRIVATE_BACKENDS)}.",
             )
-        self.lab._open_mailboxes(backend, self._seat)
+        self.lab._open_mailboxes(backend)
         return PrivateChat(self, m.private(self.name, name), name, backend)
 
     def subscribe(self, group: str, backend: str | None = None) -> GroupChat:
@@ -137,7 +137,9 @@ class User:
         chat = member_chat(group)
         name = chat.partition(":")[2]
         found = self.lab._call(self._seat.do("group", name=name, backend=backend))
-        self._seat.groups.setdefault(name, Membership(found))
+        if name not in self._seat.groups:
+            self._seat.groups[name] = Membership(found)
+            self._seat.inbox(chat).resume()
         return GroupChat(self, chat, name, found)
 
     def insults(
@@ -159,6 +161,7 @@ class User:
         options = check_options(role, prefetch, ack, work)
         self.lab._call(self._seat.do("insults", **options))
         self._seat.insults = options
+        self._seat.inbox(m.INSULTS).resume()
         return InsultChannel(self, m.INSULTS, m.INSULTS, "rabbitmq")
 
     # -- looks

@@ -1,0 +1,60 @@
+# Two commands: `make lab` sets everything up and opens JupyterLab, `make test` sets everything
+# up and runs every check. All of it lives in .venv and in the user's cache folder.
+# PYTHON=python3.12 chooses a Python; without it a new enough one is found.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP = $(BIN)/python -m pip -qq --disable-pip-version-check install --editable
+PYTEST := tests $(wildcard notebooks/*.ipynb)
+export PYTHON
+
+# A virtual environment knows its own path: after the folder was moved, install again.
+ifneq ($(shell cat $(VENV)/where 2>/dev/null),$(CURDIR))
+$(shell rm -f $(VENV)/has-lab $(VENV)/has-test)
+endif
+
+.PHONY: help lab test setup lint protos clean
+.NOTPARALLEL:
+
+help: ## show these lines
+	@sed -n 's/^\([a-z]*\):.*## /  make \1 /p' Makefile
+
+lab: setup ## open JupyterLab; ARGS="--no-browser --port 8890" passes on
+	$(BIN)/python -m jupyterlab $(if $(filter 0,$(shell id -u)),--allow-root) \
+	    --LabApp.default_url=/lab/tree/notebooks/00_tour.ipynb $(ARGS)
+
+test: lint ## run every check; PYTEST="tests/unit -x" runs some
+	@$(BIN)/python -m chatlab.services.packages
+	CHATLAB_BROWSER="$$(.ci/browser $(BIN)/python)" $(BIN)/python -m pytest \
+	    --nbval-lax --nbval-current-env --nbval-cell-timeout=120 $(PYTEST)
+
+setup: $(VENV)/has-lab ## set everything up, start nothing
+	@$(BIN)/python -m chatlab.services.packages
+
+lint: $(VENV)/has-test ## ruff and mypy
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
+
+protos: $(VENV)/has-test ## make chatlab/v1 from protos/
+	$(BIN)/python -m grpc_tools.protoc -I protos --python_out=. --pyi_out=. \
+	    --grpc_python_out=. protos/chatlab/v1/*.proto
+
+clean: ## remove what set-up made here (`chatlab down` ends what runs)
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+
+$(BIN)/python:
+	@.ci/venv $(VENV)
+
+$(VENV)/has-lab: pyproject.toml $(BIN)/python
+	@echo 'Installing chatlab and what it needs into $(VENV) (a minute or two) ...'
+	@$(PIP) '.[lab]'
+	@mkdir -p $(VENV)/share/jupyter/lab/settings
+	@cp .ci/jupyterlab.json $(VENV)/share/jupyter/lab/settings/overrides.json
+	@pwd -P >$(VENV)/where
+	@touch $@
+
+$(VENV)/has-test: $(VENV)/has-lab
+	@echo 'Installing what the tests need into $(VENV) ...'
+	@$(PIP) '.[lab,test]'
+	@touch $@

@@ -1,0 +1,213 @@
+"""The command ``chatlab``: start, stop, see and examine the services of this machine.
+
+Each command is one row of :data:`COMMANDS`: a name, a line of help, the function that does it
+and, where it takes any, the function that declares its arguments. A command returns its exit
+status; a :class:`~chatlab.errors.ChatlabError` is shown as its three lines and means 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import secrets
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TextIO
+
+from chatlab import __version__
+from chatlab.errors import ChatlabError
+from chatlab.settings import Settings
+from chatlab.tables import Table
+
+if TYPE_CHECKING:
+    from chatlab.services import Progress
+
+#: Exit status of a program that the user interrupted: 128 + SIGINT.
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class Command:
+    """One subcommand."""
+
+    name: str
+    help: str
+    run: Callable[[Settings, argparse.Namespace], int]
+    arguments: Callable[[argparse.ArgumentParser], object] = lambda parser: None
+
+
+def up(settings: Settings, options: argparse.Namespace) -> int:
+    """Start the services, or find them running, and say where they are."""
+    from chatlab import services
+
+    async def warm() -> Table:
+        lab = f"up-{secrets.token_hex(3)}"
+        with ProgressLine(sys.stderr) as progress:
+            lease = await services.join(
+                settings, lab=lab, breakable=options.breakable, progress=progress
+            )
+        try:
+            return Table(
+                {"service": name, "version": address.version, "address": where}
+                for name, address, where in (
+                    (
+                        "RabbitMQ",
+                        lease.rabbitmq,
+                        f"{lease.rabbitmq.host}:{lease.rabbitmq.port}",
+                    ),
+                    (
+                        lease.redis.product,
+                        lease.redis,
+                        f"{lease.redis.host}:{lease.redis.port}",
+                    ),
+                )
+            )
+        finally:
+            await lease.close()
+
+    print(asyncio.run(warm()))
+    print(f"They stop by themselves after {settings.idle_seconds:g} s without a lab.")
+    return 0
+
+
+def down(settings: Settings, options: argparse.Namespace) -> int:
+    """End the services of this machine."""
+    from chatlab import services
+
+    stopped = asyncio.run(services.stop(settings, force=options.force))
+    print("Stopped." if stopped else "Nothing was running.")
+    return 0
+
+
+def status(settings: Settings, options: argparse.Namespace) -> int:
+    """Show what runs: the supervisor, its brokers, its leases."""
+    from chatlab import services
+
+    found = asyncio.run(services.status(settings))
+    if found is None:
+        print("Nothing is running. A lab, or `chatlab up`, starts the services.")
+        return 0
+    print("\n\n".join(map(repr, status_tables(found))))
+    if not found["leases"]:
+        print("\nNo lab is open.")
+    return 0
+
+
+def doctor(settings: Settings, options: argparse.Namespace) -> int:
+    """Examine this machine; exit status 1 when something is wrong."""
+    from chatlab.doctor import examine
+
+    wrong = 0
+    for finding in examine(settings):
+        print(finding)
+        wrong += not finding.ok
+    print(f"\n{wrong} to mend." if wrong else "\nAll is well.")
+    return 1 if wrong else 0
+
+
+def _up_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--breakable", action="store_true", help="warm a pair that a lab may break, too"
+    )
+
+
+def _down_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--force", action="store_true", help="even if labs are open")
+
+
+COMMANDS = (
+    Command("up", "start the services and keep them warm", up, _up_arguments),
+    Command("down", "end the services", down, _down_arguments),
+    Command("status", "show what runs", status),
+    Command("doctor", "examine this machine and say what to type", doctor),
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="chatlab", description="A laboratory for communication patterns."
+    )
+    parser.add_argument("--version", action="version", version=f"chatlab {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        one = commands.add_parser(command.name, help=command.help, description=command.help)
+        command.arguments(one)
+        one.set_defaults(command=command)
+    options = parser.parse_args(argv)
+    chosen: Command = options.command
+    try:
+        return chosen.run(Settings.load(), options)
+    except ChatlabError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+class ProgressLine:
+    """Shows progress on one line that is written over; in a log, one line per step."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        self._shown = ""
+
+    def __call__(self, progress: Progress) -> None:
+        step = progress.text
+        if self._out.isatty():
+            expected = f" of about {progress.expected:.0f}" if progress.expected else ""
+            line = f"{step} ({progress.seconds:.0f}{expected} s)"
+            self._out.write(f"\r\x1b[K{line}")
+        elif step != self._shown:
+            self._out.write(f"{step}\n")
+        self._shown = step
+        self._out.flush()
+
+    def __enter__(self) -> ProgressLine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._out.isatty():
+            self._out.write("\r\x1b[K")
+
+
+def status_tables(found: Mapping[str, Any]) -> Iterator[Table]:
+    """What :func:`chatlab.services.status` found, as tables to print."""
+    yield Table(
+        [
+            {
+                "supervisor": found["pid"],
+                "since": _clock(found["started"]),
+                "stops after": f"{found['idle_seconds']:g} s without a lab",
+                "folder": found["folder"],
+            }
+        ]
+    )
+    yield Table(
+        {
+            "services": pair,
+            "program": broker.get("product", "RabbitMQ" if name == "rabbitmq" else "Redis"),
+            "version": broker.get("version"),
+            "state": broker["state"],
+            "process": broker.get("pid"),
+            "ports": broker.get("ports"),
+        }
+        for pair, brokers in found["pairs"].items()
+        for name, broker in brokers.items()
+    )
+    if found["leases"]:
+        yield Table(
+            {
+                "lab": lease["lab"],
+                "services": lease["pair"],
+                "since": _clock(lease["since"]),
+                "processes": sorted(lease["processes"]),
+            }
+            for lease in found["leases"]
+        )
+
+
+def _clock(seconds: float) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(seconds))

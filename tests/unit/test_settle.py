@@ -1,0 +1,172 @@
+"""What is due, deliverable and waiting, as functions of hand-written journals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from chatlab import messages as m
+from chatlab.lab.settle import ANYONE, Due
+from chatlab.messages import Message
+
+PRIVATE = m.private("ana", "bob")
+GROUP = m.group("sd")
+
+
+def sent(id: str, chat: str, to: str, sender: str = "ana") -> tuple[Any, ...]:
+    message = Message(id, sender, 1, to, "hola", 1, 0.0, 1)
+    return ("Sent", 0.0, sender, 1, chat, message)
+
+
+def confirmed(id: str, chat: str) -> tuple[Any, ...]:
+    return ("Confirmed", 0.0, "ana", 1, chat, id, 0, 1)
+
+
+def delivered(id: str, chat: str, user: str) -> tuple[Any, ...]:
+    message = Message(id, "ana", 1, "x", "hola", 1, 0.0, 1)
+    return ("Delivered", 0.0, user, 1, chat, message, False)
+
+
+def handled(id: str, user: str) -> tuple[Any, ...]:
+    return ("Handled", 0.0, user, 1, m.INSULTS, id)
+
+
+def on(user: str, chat: str = "", role: str = "member") -> tuple[Any, ...]:
+    return ("Connected", 0.0, user, 1, chat, "", role)
+
+
+def off(user: str, chat: str = "") -> tuple[Any, ...]:
+    return ("Disconnected", 0.0, user, 1, chat, "")
+
+
+def subscribed(user: str, backend: str = "rabbitmq-durable") -> tuple[Any, ...]:
+    return ("Subscribed", 0.0, user, 1, GROUP, backend)
+
+
+def due(*rows: tuple[Any, ...]) -> Due:
+    found = Due()
+    found.read(list(rows))
+    return found
+
+
+def test_a_confirmed_message_is_deliverable_to_a_connected_receiver() -> None:
+    found = due(
+        on("bob"), on("bob", "mailbox"), sent("1", PRIVATE, "bob"), confirmed("1", PRIVATE)
+    )
+    assert found.deliverable() == {(PRIVATE, "bob"): 1}
+    assert found.waiting() == {}
+
+
+def test_it_is_due_no_more_once_shown() -> None:
+    found = due(
+        on("bob"),
+        on("bob", "mailbox"),
+        sent("1", PRIVATE, "bob"),
+        confirmed("1", PRIVATE),
+        delivered("1", PRIVATE, "bob"),
+    )
+    assert found.deliverable() == found.waiting() == {}
+
+
+def test_a_message_shown_before_its_confirm_is_known_is_not_due() -> None:
+    found = due(
+        on("bob"),
+        on("bob", "mailbox"),
+        sent("1", PRIVATE, "bob"),
+        delivered("1", PRIVATE, "bob"),
+        confirmed("1", PRIVATE),
+    )
+    assert found.deliverable() == {}
+
+
+@pytest.mark.parametrize(
+    "gone", [off("bob"), ("Crashed", 0.0, "bob", 1, ""), ("Frozen", 0.0, "bob", 1, "")]
+)
+def test_it_waits_for_a_receiver_that_is_away(gone: tuple[Any, ...]) -> None:
+    found = due(
+        on("bob"),
+        on("bob", "mailbox"),
+        gone,
+        sent("1", PRIVATE, "bob"),
+        confirmed("1", PRIVATE),
+    )
+    assert found.deliverable() == {}
+    assert found.waiting() == {(PRIVATE, "bob"): 1}
+
+
+def test_an_unconfirmed_message_is_not_due() -> None:
+    found = due(on("bob"), on("bob", "mailbox"), sent("1", PRIVATE, "bob"))
+    assert found.deliverable() == found.waiting() == {}
+
+
+def test_every_subscriber_of_a_group_is_due_a_copy_the_sender_too() -> None:
+    rows = [r for u in ("ana", "bob") for r in (on(u), subscribed(u), on(u, GROUP))]
+    found = due(*rows, sent("1", GROUP, "sd"), confirmed("1", GROUP))
+    assert found.deliverable() == {(GROUP, "ana"): 1, (GROUP, "bob"): 1}
+
+
+def test_an_absent_member_of_a_durable_group_is_waited_for() -> None:
+    found = due(
+        *(on("bob"), subscribed("bob"), on("bob", GROUP), off("bob", GROUP), off("bob")),
+        *(sent("1", GROUP, "sd"), confirmed("1", GROUP)),
+    )
+    assert found.waiting() == {(GROUP, "bob"): 1}
+
+
+def test_an_absent_member_of_a_transient_group_is_due_nothing() -> None:
+    found = due(
+        *(on("bob"), subscribed("bob", "rabbitmq-transient"), on("bob", GROUP)),
+        *(off("bob", GROUP), sent("1", GROUP, "sd"), confirmed("1", GROUP)),
+    )
+    assert found.deliverable() == found.waiting() == {}
+
+
+def test_who_has_left_for_good_is_due_nothing() -> None:
+    found = due(
+        *(on("bob"), subscribed("bob"), on("bob", GROUP), ("Left", 0.0, "bob", 1, GROUP)),
+        *(sent("1", GROUP, "sd"), confirmed("1", GROUP)),
+    )
+    assert found.deliverable() == found.waiting() == {}
+
+
+def test_an_insult_is_done_when_any_member_has_handled_it_not_when_shown() -> None:
+    rows = [on("bob"), on("bob", m.INSULTS, "both"), sent("1", m.INSULTS, m.INSULTS)]
+    rows += [confirmed("1", m.INSULTS), delivered("1", m.INSULTS, "bob")]
+    assert due(*rows).deliverable() == {(m.INSULTS, ANYONE): 1}
+    assert due(*rows, handled("1", "bob")).deliverable() == {}
+
+
+def test_an_insult_waits_while_there_are_only_producers() -> None:
+    found = due(
+        *(on("ana"), on("ana", m.INSULTS, "producer")),
+        *(sent("1", m.INSULTS, m.INSULTS), confirmed("1", m.INSULTS)),
+    )
+    assert found.waiting() == {(m.INSULTS, ANYONE): 1}
+
+
+def test_rows_may_come_in_parts() -> None:
+    rows = [on("bob"), on("bob", "mailbox"), sent("1", PRIVATE, "bob")]
+    found = due(*rows)
+    rows.append(confirmed("1", PRIVATE))
+    found.read(rows)
+    assert found.deliverable() == {(PRIVATE, "bob"): 1}
+
+
+def test_a_lost_connection_is_waited_for_until_it_is_back() -> None:
+    rows = [on("bob"), on("bob", GROUP), ("Disconnected", 0.0, "bob", 1, GROUP, "broke")]
+    assert due(*rows).reconnecting() == [(GROUP, "bob")]
+    assert due(*rows, on("bob", GROUP)).reconnecting() == []
+    assert due(*rows, off("bob")).reconnecting() == []
+
+
+def test_a_goodbye_is_not_a_lost_connection() -> None:
+    assert due(on("bob"), on("bob", GROUP), off("bob", GROUP)).reconnecting() == []
+
+
+def test_nobody_waits_for_a_connection_while_its_fault_goes_on() -> None:
+    rows: list[tuple[Any, ...]] = [("FaultBegan", 0.0, "", 0, "", "kill", "rabbitmq"), on("bob")]
+    rows += [on("bob", GROUP), ("Disconnected", 0.0, "bob", 1, GROUP, "broke")]
+    assert due(*rows).reconnecting() == []
+    ended = ("FaultEnded", 0.0, "", 0, "", "kill", "rabbitmq")
+    assert due(*rows, ended).reconnecting() == [(GROUP, "bob")]
