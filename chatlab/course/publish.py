@@ -46,6 +46,8 @@ def normalise(book: Any) -> None:
         for output in cell.outputs:
             if output.output_type == "execute_result":
                 output.execution_count = number
+            if "image/png" in output.get("data", {}):
+                output.data.pop("text/html", None)  # the same picture once more
             for kind, content in output.get("data", {}).items():
                 if kind.startswith("text/"):
                     output.data[kind] = _undated(content)

@@ -8,8 +8,10 @@ finding as alt text, without pyplot. Names and bodies are drawn literally (no ma
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from html import escape
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
@@ -92,12 +94,20 @@ class Picture(Axes):
     def _repr_mimebundle_(
         self, include: object = None, exclude: object = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Shown once, unscaled, by a notebook whose last expression it is."""
+        """Shown once, unscaled, by a notebook whose last expression it is.
+
+        JupyterLab gives a PNG no alt text, so the same picture comes as HTML too.
+        """
         figure = self.get_figure(root=True)
         assert figure is not None
         width, height = (round(inches * DPI) for inches in figure.get_size_inches())
         face = {"width": width, "height": height, "alt": self.finding}
-        bundle = {"image/png": self._bytes("png"), "text/plain": self.finding}
+        png = self._bytes("png")
+        html = (
+            f'<img alt="{escape(self.finding)}" width="{width}" height="{height}" '
+            f'style="max-width:none" src="data:image/png;base64,{b64encode(png).decode()}">'
+        )
+        bundle = {"image/png": png, "text/html": html, "text/plain": self.finding}
         return bundle, {"image/png": face}
 
 

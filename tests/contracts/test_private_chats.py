@@ -136,7 +136,8 @@ async def test_a_session_is_good_at_each_server_over_one_redis(
     await other_redis.close()
 
 
-async def test_a_server_is_found_while_it_is_announced(registry: Registry) -> None:
+async def test_a_server_is_found_while_it_is_announced(redis: Redis) -> None:
+    registry = Registry(redis, lease_seconds=0.3)
     async with announced(registry, "mailbox-memory", "127.0.0.1:4711", 0.3):
         await asyncio.sleep(0.6)  # two leases: it was renewed
         assert await registry.find_server("mailbox-memory") == "127.0.0.1:4711"

@@ -255,6 +255,7 @@ async def attached(**options: Any) -> tuple[Consumer, FakeChannel]:
 
 async def test_a_consumer_gives_what_is_there_and_acks_many_at_once() -> None:
     consumer, channel = await attached()
+    assert channel.calls == ["basic_qos", "basic_consume"]
     channel.arrive(1, 2, 3)
     batch = await consumer.take()
     assert [delivery.tag for delivery in batch] == [1, 2, 3]

@@ -65,6 +65,7 @@ def test_a_picture_is_900_by_440_opaque_and_has_its_finding_as_alt_text(draw: An
     data, metadata = picture._repr_mimebundle_()
     assert size(data["image/png"]) == (900, 440)
     assert data["text/plain"] == picture.finding
+    assert f'alt="{picture.finding}"' in data["text/html"]
     assert metadata["image/png"] == {"width": 900, "height": 440, "alt": picture.finding}
     assert picture.finding in words(picture)
 
