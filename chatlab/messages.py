@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from chatlab.errors import InvalidInput
-from chatlab.tables import card, shown
+from chatlab.tables import card
 
 #: Longest name: 64 characters, and 96 bytes of UTF-8 (AMQP names end at 255 bytes).
 NAME_CHARACTERS = 64

@@ -1,8 +1,9 @@
 """Run the notebooks and write them as they are committed: ``python -m chatlab.course.publish``.
 
 Committed notebooks are executed, so that a reader on the web sees the pictures. To keep them
-comparable, execution counts run 1..n, metadata and widget state are dropped, progress and stderr
-are removed, and what belongs to one run (times of day, the lab's random suffix) becomes dots.
+comparable, execution counts run 1..n, metadata and widget state are dropped, progress and
+stderr are removed, and what belongs to one run (times of day, the lab's random suffix)
+becomes dots.
 """
 
 from __future__ import annotations

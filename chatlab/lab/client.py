@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, Protocol
 
 from chatlab import messages as m
 from chatlab.amqp import Connections, Queue
@@ -189,7 +189,13 @@ class Client:
 
     # -- insults
 
-    async def insults(self, role: str, prefetch: int, ack: str, work: float) -> None:
+    async def insults(
+        self,
+        role: Literal["both", "producer", "consumer"],
+        prefetch: int,
+        ack: Literal["manual", "auto"],
+        work: float,
+    ) -> None:
         """Take part in the insult channel, or change how."""
         if self._insults is None:
             assert self._connections is not None
@@ -235,11 +241,10 @@ class Client:
         rows = [_row("incarnation", "", self.life.incarnation)]
         rows += [_row("last seq", m.title(c), n) for c, n in self.life.last_seqs().items()]
         rows.append(_row("clock", "Lamport", self.life.clock.value))
-        for name, handle in (
-            *self._mailboxes.items(),
-            *self._groups.items(),
-            *([(m.INSULTS, self._insults)] if self._insults else []),
-        ):
+        handles: dict[str, _Handle] = {**self._mailboxes, **self._groups}
+        if self._insults is not None:
+            handles[m.INSULTS] = self._insults
+        for name, handle in handles.items():
             rows += [_row(key, name, value) for key, value in handle.state().items()]
         return rows
 
@@ -247,8 +252,8 @@ class Client:
         """Go offline: say goodbye everywhere. The life stays, for the next ``begin``."""
         if self._life is None:
             return
-        handles = [*self._groups.values(), *self._mailboxes.values()]
-        work = [handle.close() for handle in handles]
+        work = [member.close() for member in self._groups.values()]
+        work += [box.close() for box in self._mailboxes.values()]
         if self._insults is not None:
             work.append(self._insults.leave())
         self._groups, self._mailboxes, self._insults = {}, {}, None
@@ -287,6 +292,12 @@ class Client:
     def thaw(self) -> None:
         """Go on."""
         self.life.gate.set()
+
+
+class _Handle(Protocol):
+    """What all handles can tell."""
+
+    def state(self) -> dict[str, Any]: ...
 
 
 def _shown(_message: Message, _redelivered: bool) -> None:

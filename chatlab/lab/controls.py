@@ -122,6 +122,14 @@ class RabbitService(Service):
     """The lab's RabbitMQ."""
 
     @property
+    def boot_seconds(self) -> float:
+        """How long its last start took; 0 for a broker that is not ours."""
+        pairs = self._lab._call(self._lab._lease.status())["pairs"].values()
+        mine = self._lab._lease.rabbitmq.management_url
+        found = [pair["rabbitmq"] for pair in pairs]
+        return sum(b["boot_seconds"] or 0 for b in found if b["management_url"] == mine)
+
+    @property
     def page(self) -> str:
         """URL of the broker's own management page (sign in as ``chatlab status`` says)."""
         return f"{self._lab._lease.rabbitmq.management_url}/#/queues"

@@ -203,6 +203,7 @@ class Lab:
         seat = self._seats.get(clean)
         if seat is None:
             seat = self._seats[clean] = self._new_seat(clean, process)
+            self.journal.header["users"].append(clean)
             try:
                 self._call(self._come_online(seat))
             except BaseException:
@@ -246,6 +247,7 @@ class Lab:
             tier="real",
             lab=self.name,
             scene=name,
+            users=list(self._seats),
             versions={
                 "RabbitMQ": lease.rabbitmq.version,
                 lease.redis.product: lease.redis.version,

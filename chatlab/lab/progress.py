@@ -11,7 +11,7 @@ import queue
 import sys
 import time
 from html import escape
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from chatlab.services import Progress
 
@@ -31,10 +31,11 @@ class Screen(Protocol):
 
 class _Notebook:
     def __init__(self) -> None:
-        from IPython.display import HTML, display
+        from IPython import display
 
-        self._html = HTML
-        self._handle = display(HTML(""), display_id=True)
+        show: Any = display
+        self._html = show.HTML
+        self._handle = show.display(show.HTML(""), display_id=True)
 
     def line(self, text: str) -> None:
         self._handle.update(self._html(f"<span>{escape(text)}</span>"))

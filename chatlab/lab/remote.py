@@ -69,7 +69,8 @@ class Peer:
         future = self._waiting[number] = asyncio.get_running_loop().create_future()
         try:
             self._write({"call": number, "verb": verb, "args": args})
-            return await future
+            answer: tuple[Any, int] = await future
+            return answer
         finally:
             self._waiting.pop(number, None)
 
@@ -161,8 +162,9 @@ class RemoteClient:
         argv = [sys.executable, "-m", "chatlab.lab.remote", str(port)]
         await self._spawn(argv, {"CHATLAB_TOKEN": self._token})
         ended = asyncio.create_task(self._child_ended())
+        either: set[asyncio.Future[Any]] = {self._peer, ended}
         done, _ = await asyncio.wait(
-            {self._peer, ended},
+            either,
             timeout=self._ticket.settings.start_seconds,
             return_when=asyncio.FIRST_COMPLETED,
         )

@@ -111,7 +111,7 @@ class Servers:
     async def _registered(self, kind: str, before: str | None) -> str:
         try:
             async with asyncio.timeout(self._settings.start_seconds):
-                while (found := await self._registry.find_server(kind)) in (None, before):
+                while (found := await self._registry.find_server(kind)) in (None, before):  # noqa: ASYNC110
                     await asyncio.sleep(LOOK_SECONDS)
         except TimeoutError:
             raise ServiceUnavailable(f"The chat server {kind} did not start.") from None

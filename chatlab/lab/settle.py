@@ -148,7 +148,6 @@ class Due:
         self._lost.discard((chat, user))
         self._open.pop((chat, user), None)
 
-
     def _on_faultbegan(
         self, _user: str, _incarnation: int, _chat: str, fault: str, target: str
     ) -> None:

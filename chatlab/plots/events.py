@@ -241,16 +241,24 @@ class _Reader:
         for flight in flights:
             if flight.receiver:
                 self.users.setdefault(flight.receiver)
+        roster = tuple(dict.fromkeys([*header.get("users", ()), *self.users]))
+        absences = tuple(self._shown_absences(sends))
+        involved = {
+            user for flight in flights for user in (flight.send.sender, flight.receiver)
+        }
+        involved |= {send.sender for send in sends} | {entry.user for entry in absences}
+        involved = involved & self.users.keys() or set(self.users)
         chats = dict.fromkeys([*self.backends, *(send.chat for send in sends)])
         chats.pop(MAILBOX, None)
         return Story(
             name=name,
             header=header,
-            users=tuple(self.users),
+            users=tuple(user for user in roster if user in involved),
+            roster=roster,
             backends={chat: self._backend(chat) for chat in chats},
             sends=sends,
             flights=flights,
-            absences=tuple(self._shown_absences(sends)),
+            absences=absences,
             faults=tuple(sorted(self.faults, key=lambda fault: fault.began.step)),
             attachments=tuple(self.attachments),
         )

@@ -47,7 +47,7 @@ def insults(*scenes: object, ax: Axes | None = None) -> Axes:
     lines = sum(len(row) for row in rows)
     needed = 52 + 46 + 22 * lines + (_TITLE_ROOM + _TICKS_ROOM) * len(strips)
     board = Board(ax, max(HEIGHT, needed))
-    colours = palette(user for story in stories for user in story.users)
+    colours = palette(user for story in stories for user in story.roster)
     names = [name for row in rows for name, members in row if members]
     widest = max((text_width(name, 13, bold=True) for name in names), default=0.0)
     left = max(96.0, LEFT + min(widest, 130.0) + 34)

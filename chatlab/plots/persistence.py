@@ -64,7 +64,7 @@ def persistence(*scenes: object, axis: AxisKind = "order", ax: Axes | None = Non
     needed = 52 + 80 + sum(34 + 26 * (1 + len(s.tallies)) + 18 * len(s.tallies) for s in strips)
     board = Board(ax, max(HEIGHT, needed))
     whole = [read(scene) for scene in scenes]
-    colours = palette(user for story in whole for user in story.users)
+    colours = palette(user for story in whole for user in story.roster)
     widest = max((text_width(_label(s), 13, bold=True) for s in strips), default=0.0)
     names = [t.receiver for s in strips for t in s.tallies]
     widest = max([widest, *(text_width(name, 13, bold=True) for name in names)])

@@ -62,7 +62,7 @@ def spacetime(
     needs = [_need(story) for story in stories]
     alone = len(stories) == 1
     board = Board(ax, HEIGHT if alone else max(HEIGHT, sum(needs) + 46 + floor_room))
-    colours = palette(user for story in stories for user in story.users)
+    colours = palette(user for story in stories for user in story.roster)
     left, right = _left_edge(stories), _right_edge(stories)
     scale: OrderScale | TimeScale
     strips = [events(story, story.flights) for story in stories]

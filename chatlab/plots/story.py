@@ -83,8 +83,11 @@ class Story:
 
     name: str
     header: dict[str, Any]
-    #: In order of appearance.
+    #: Who took part, in the order of the roster.
     users: tuple[str, ...]
+    #: Everybody, in the order in which the lab knows them (else of appearance): a user has
+    #: the same colour in all figures of a lab.
+    roster: tuple[str, ...]
     #: Conversation -> backend with options, for the conversations shown.
     backends: dict[str, str]
     sends: tuple[Send, ...]

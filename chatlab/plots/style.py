@@ -105,7 +105,7 @@ class Picture(Axes):
         png = self._bytes("png")
         html = (
             f'<img alt="{escape(self.finding)}" width="{width}" height="{height}" '
-            f'style="max-width:none" src="data:image/png;base64,{b64encode(png).decode()}">'
+            f'style="max-width:100%" src="data:image/png;base64,{b64encode(png).decode()}">'
         )
         bundle = {"image/png": png, "text/html": html, "text/plain": self.finding}
         return bundle, {"image/png": face}

@@ -51,7 +51,7 @@ def artifacts() -> Path:
 def page(browser_path: str) -> Iterator[Page]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=browser_path, args=list(QUIET))
-        yield browser.new_page(viewport={"width": 1280, "height": 900})
+        yield browser.new_page(viewport={"width": 1440, "height": 900})
         browser.close()
 
 

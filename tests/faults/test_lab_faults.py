@@ -47,7 +47,8 @@ def test_what_a_durable_group_confirmed_survives_a_sigkill_of_rabbitmq(lab: Lab)
 def test_a_member_that_stays_connected_recovers_by_itself(lab: Lab) -> None:
     ana, bob = lab.users("ana", "bob")
     rooms = [
-        (ana.join(b, backend=b), bob.join(b)) for b in ("rabbitmq-transient", "rabbitmq-durable")
+        (ana.join(b, backend=b), bob.join(b))
+        for b in ("rabbitmq-transient", "rabbitmq-durable")
     ]
     lab.rabbitmq.restart()
     assert lab.settle(timeout=30).done

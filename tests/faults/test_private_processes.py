@@ -77,7 +77,7 @@ async def until_let_go(r: Rig, user: str) -> float:
     """Seconds until nobody holds the mailbox of ``user``."""
     began = time.monotonic()
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while (await mailbox(r, user)).held:
+        while (await mailbox(r, user)).held:  # noqa: ASYNC110 (nothing else to wait for)
             await asyncio.sleep(0.01)
     return time.monotonic() - began
 
@@ -200,7 +200,8 @@ class Lab:
         before = await self.registry.find_server("mailbox-redis")
         async with process("-m", "chatlab.private.server", str(self.config)) as child:
             async with asyncio.timeout(PATIENCE_SECONDS):
-                while await self.registry.find_server("mailbox-redis") in (None, before):
+                find = self.registry.find_server
+                while await find("mailbox-redis") in (None, before):  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
             yield child
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import grpc
 import pytest
-from private_rig import PATIENCE_SECONDS, SECRET, Rig, quick_settings, rig
+from private_rig import PATIENCE_SECONDS, SECRET, Person, Rig, quick_settings, rig
 
 from chatlab.errors import (
     ChatlabError,
@@ -24,7 +24,7 @@ from chatlab.journal import Acked, Connected, Delivered, Discarded, Disconnected
 from chatlab.messages import Message
 from chatlab.private.accounts import MemoryAccounts
 from chatlab.private.channel import SESSION_KEY, client_options
-from chatlab.private.mailbox import Hold, Limits, Stored
+from chatlab.private.mailbox import Limits, Stored
 from chatlab.private.memory import MemoryMailboxes
 from chatlab.private.server import ChatServer
 from chatlab.v1 import private_chat_pb2 as pb
@@ -284,6 +284,7 @@ async def test_without_a_server_a_send_has_failed_because_it_never_left() -> Non
     async with rig(settings=quick_settings(send_seconds=0.5)) as r:
         ana = await r.online("ana")
         await r.stop()
+        await until_offline(ana)
         (receipt,) = await ana.send("bob", "x")
         assert receipt.outcome == "failed"
         assert r.journal.counts()["Failed"] == 1
@@ -332,6 +333,13 @@ class NoAckStore(MemoryMailboxes):
     async def ack(self, *args: object) -> None:
         if self.acks:
             await super().ack(*args)  # type: ignore[arg-type]
+
+
+async def until_offline(person: Person) -> None:
+    """Until the client knows that its server is gone."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while person.client.connected:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
 
 
 async def until(r: Rig, user: str, **wanted: object) -> None:
@@ -417,6 +425,7 @@ async def test_an_interrupted_send_is_not_sent_later() -> None:
     async with rig() as r:
         ana, bob = await r.online("ana"), await r.online("bob")
         await r.stop()
+        await until_offline(ana)
         sending = asyncio.create_task(ana.send("bob", "no"))
         await asyncio.sleep(0)
         sending.cancel()
@@ -460,6 +469,12 @@ async def test_a_wiped_store_is_empty_and_its_clients_come_back() -> None:
         assert {state.user for state in await r.store.state()} == {"ana", "bob"}
 
 
+async def until_unconnected(server: ChatServer) -> None:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while server.streams():  # noqa: ASYNC110 (there is nothing else to wait for)
+            await asyncio.sleep(0.005)
+
+
 # -- the server itself
 
 
@@ -477,20 +492,29 @@ async def test_it_binds_to_loopback_only(host: str) -> None:
         ChatServer(MemoryMailboxes(), MemoryAccounts(), quick_settings(), host=host)
 
 
-class LockedStore(MemoryMailboxes):
-    """Never lets a mailbox go, like a Redis that is frozen."""
-
-    async def detach(self, hold: Hold) -> None:
-        await asyncio.Event().wait()
-
-
-async def test_stopping_is_bounded_also_when_the_store_does_not_answer() -> None:
-    async with rig(LockedStore()) as r:
+async def test_stopping_ends_the_streams_and_does_not_wait_for_clients() -> None:
+    async with rig() as r:
         await r.online("bob")
         assert r.server is not None
         began = time.monotonic()
-        await r.server.stop(grace=0.2)
+        await r.server.stop(grace=30)
         assert time.monotonic() - began < 2
+
+
+class HangingServer:
+    """gRPC's own server, when it waits for a frozen client."""
+
+    async def stop(self, grace: float) -> None:
+        await asyncio.Event().wait()
+
+
+async def test_stopping_is_bounded_even_when_grpc_hangs() -> None:
+    async with rig() as r:
+        assert r.server is not None
+        real, r.server._server = r.server._server, HangingServer()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await r.server.stop(grace=0.1)
+        r.server._server = real
 
 
 async def test_streams_are_listed_while_they_are_open() -> None:
@@ -499,6 +523,4 @@ async def test_streams_are_listed_while_they_are_open() -> None:
         bob = await r.online("bob")
         assert set(r.server.streams()) == {"bob"}
         await bob.client.close()
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            while r.server.streams():
-                await asyncio.sleep(0.005)
+        await until_unconnected(r.server)

@@ -165,7 +165,10 @@ def test_a_goodbye_is_not_a_lost_connection() -> None:
 
 
 def test_nobody_waits_for_a_connection_while_its_fault_goes_on() -> None:
-    rows: list[tuple[Any, ...]] = [("FaultBegan", 0.0, "", 0, "", "kill", "rabbitmq"), on("bob")]
+    rows: list[tuple[Any, ...]] = [
+        ("FaultBegan", 0.0, "", 0, "", "kill", "rabbitmq"),
+        on("bob"),
+    ]
     rows += [on("bob", GROUP), ("Disconnected", 0.0, "bob", 1, GROUP, "broke")]
     assert due(*rows).reconnecting() == []
     ended = ("FaultEnded", 0.0, "", 0, "", "kill", "rabbitmq")
