@@ -417,6 +417,9 @@ class Connection:
                 return None
             except Locked:
                 return Depth(None, None)
+            except asyncio.CancelledError:
+                channel.discard()
+                raise
             if len(self._spare) < SPARE_CHANNELS:
                 self._spare.append(channel)
             else:

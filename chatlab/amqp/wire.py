@@ -132,6 +132,9 @@ class Wire:
             await channel.open(self._driver)
         except DRIVER_ERRORS as error:
             raise self.lost or _mapped(error, self.where) from error
+        except asyncio.CancelledError:
+            channel.discard()
+            raise
         return channel
 
     async def close(self) -> None:
@@ -188,6 +191,7 @@ class Channel:
         #: A call was given up; its late answer could be taken for the next one's.
         self._spoiled = False
         self._answer: asyncio.Future[Any] | None = None
+        self._ended = asyncio.Event()
         self._turn = asyncio.Lock()
 
     @property
@@ -244,14 +248,20 @@ class Channel:
         self.on_closed = None
         if self.closed:
             return
-        self._answer = asyncio.get_running_loop().create_future()
-        with suppress(*DRIVER_ERRORS, ChatlabError):
+        with suppress(*DRIVER_ERRORS):
             self.raw.close()
             async with asyncio.timeout(CLOSE_SECONDS):
-                await self._answer
+                await self._ended.wait()
+
+    def discard(self) -> None:
+        """Close it without waiting."""
+        self.on_closed = None
+        with suppress(*DRIVER_ERRORS):
+            self.raw.close()
 
     def _on_close(self, _: object, error: BaseException) -> None:
         self.closed = _mapped(error, self.wire.where)
+        self._ended.set()
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(self.closed)
         if self.on_closed is not None:

@@ -57,6 +57,8 @@ class Session:
         """Serve requests until the connection ends, then clean up."""
         try:
             while (request := await self._channel.receive()) is not None:
+                if self._supervisor.over.is_set():
+                    break  # the client sees the end and joins the next supervisor
                 task = asyncio.create_task(self._answer(request))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)

@@ -120,7 +120,7 @@ class Spaces:
 
     async def settle(self) -> None:
         """Wait for all removals under way."""
-        await asyncio.gather(*self._removals)
+        await asyncio.gather(*self._removals, return_exceptions=True)
 
     async def _remove(self, space: Space) -> None:
         async with space.lock:

@@ -8,7 +8,7 @@ lease has been held for ``idle_seconds`` it stops the brokers and exits.
 
 A lock that it holds while it lives makes it the only one of its folder; whoever gets the
 lock next first ends what a killed predecessor left running. Nothing in its folder outlives
-it but logs: labs' names are never used twice.
+it but its own log: labs' names are never used twice.
 """
 
 from __future__ import annotations
@@ -96,13 +96,15 @@ class Supervisor:
         await self._end()
 
     async def _end(self) -> None:
-        await asyncio.gather(*(session.end() for session in list(self.sessions)))
+        ends = (session.end() for session in list(self.sessions))
+        await asyncio.gather(*ends, return_exceptions=True)  # the brokers end in any case
         await self.spaces.settle()
         pairs = self.spaces.pairs.values()
         await asyncio.gather(*(pair.stop(STOP_SECONDS) for pair in pairs))
         if self._mapper is not None:
             await self._mapper.child.stop(STOP_SECONDS)
         self.ledger.unlink(missing_ok=True)
+        _clear(self.folder)
 
     async def _connected(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -205,6 +207,12 @@ class Supervisor:
         }
 
 
+def _clear(folder: Path) -> None:
+    """Remove brokers' data, secrets and logs, and the logs of leases' processes."""
+    for name in ("pairs", "leases"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+
+
 def _load_expected(folder: Path) -> dict[str, float]:
     with suppress(OSError, ValueError):
         seen: dict[str, float] = json.loads((folder / "boot-seconds").read_text())
@@ -224,8 +232,7 @@ def _serve(settings: Settings, folder: Path, ready: int) -> None:
     left = end_leftovers(folder / wire.LEDGER)
     if left:
         log.warning("ended what a killed supervisor had left: %s", ", ".join(left))
-    for name in ("pairs", "leases"):
-        shutil.rmtree(folder / name, ignore_errors=True)
+    _clear(folder)
     asyncio.run(Supervisor(settings, folder).run(ready))
 
 
