@@ -21,7 +21,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
 
 from chatlab.amqp.consumer import Consumer
-from chatlab.amqp.errors import Locked, Lost, NotFound
+from chatlab.amqp.errors import Forced, Locked, Lost, NotFound
 from chatlab.amqp.ghosts import evict
 from chatlab.amqp.limits import raise_file_limit
 from chatlab.amqp.publisher import Batch, Outcome, Outgoing, Publisher
@@ -235,6 +235,7 @@ class Connection:
                 return
             self._note(lost)
             pause = shortest if loop.time() - started > GOOD_SECONDS else pause
+            pause = longest if isinstance(lost, Forced) else pause
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
             pause = min(2 * pause, longest)
 

@@ -25,6 +25,11 @@ class Lost(ServiceUnavailable):
     """The connection to RabbitMQ broke or could not be made."""
 
 
+class Forced(Lost):
+    """320: the operator closed it, or the virtual host or RabbitMQ itself goes away. So does
+    a successor of the same user that evicts us: it needs a moment to take the queues."""
+
+
 class Refused(ServiceUnavailable):
     """RabbitMQ closed the channel or connection with a code that retrying won't change."""
 
@@ -58,12 +63,12 @@ REFUSALS: dict[int, type[ChatlabError]] = {
 }
 
 #: Reply codes after which connecting again may work.
-RETRIED = frozenset({320, 541})
+RETRIED: dict[int, type[Lost]] = {320: Forced, 541: Lost}
 
 
 def from_code(code: int, text: str, where: str) -> ChatlabError:
     """The error for a Channel.Close or Connection.Close with this reply code."""
     if code in RETRIED:
-        return Lost(f"{where} closed the connection ({code} {text}).")
+        return RETRIED[code](f"{where} closed the connection ({code} {text}).")
     kind = REFUSALS.get(code, Refused)
     return kind(f"{where} refused ({code}): {text}")

@@ -24,7 +24,7 @@ from chatlab.settings import Settings
 TRANSIENT, DURABLE = "rabbitmq-transient", "rabbitmq-durable"
 CHAT = "group:sd"
 #: The management API may list a new connection only after 5 s.
-PATIENT = Settings(lease_seconds=1.5, heartbeat_seconds=3, send_seconds=8)
+PATIENT = Settings(lease_seconds=1.5, heartbeat_seconds=3, send_seconds=12)
 
 Namespace = tuple[RabbitAddress, RedisAddress]
 
@@ -456,7 +456,8 @@ async def test_after_a_crash_only_the_unacknowledged_tail_comes_again(rig: Rig) 
     new = rig.person("bob")
     await new.join("sd")
     assert await new.sees(3) == ["held 1", "held 2", "sent while away"]
-    assert new.redelivered == [message.id for message in new.shown[:2]]
+    # The third may have been on its way to the crashed one, too.
+    assert new.redelivered[:2] == [message.id for message in new.shown[:2]]
     assert old.bodies == ["acked"]
 
 

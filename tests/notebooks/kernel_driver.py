@@ -1,0 +1,90 @@
+"""Drives Jupyter kernels and prints what happened as JSON; run as a process by test_kernels.
+
+A process of its own, because Jupyter's clients leave event loops and sockets to the garbage
+collector, which the tests' own warnings filter would not forgive.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import nbformat
+from jupyter_client.manager import KernelManager
+from nbclient import NotebookClient
+
+BEGIN = """
+from chatlab import Lab
+lab = Lab.start("kernel")
+ana, bob = lab.users("ana", "bob")
+"""
+
+Run = Callable[[str], dict[str, Any]]
+
+
+@contextmanager
+def kernel() -> Iterator[tuple[KernelManager, Run]]:
+    manager = KernelManager(kernel_name="python3")
+    manager.start_kernel()
+    client = manager.client()
+    client.start_channels()
+    client.wait_for_ready(timeout=60)
+
+    def run(code: str) -> dict[str, Any]:
+        client.execute(code)
+        content: dict[str, Any] = client.get_shell_msg(timeout=60)["content"]
+        return content
+
+    yield manager, run
+    client.stop_channels()
+    if manager.has_kernel:
+        manager.shutdown_kernel(now=True)
+
+
+def checked_outputs(path: str) -> list[str]:
+    """Run a notebook in a fresh kernel; what its checked cells gave."""
+    book = nbformat.read(path, as_version=4)
+    NotebookClient(book, timeout=120).execute()
+    return [
+        "".join(out.get("text", "") or out.data["text/plain"] for out in cell.outputs)
+        for cell in book.cells
+        if cell.cell_type == "code" and "NBVAL_CHECK_OUTPUT" in cell.source
+    ]
+
+
+def killed() -> str:
+    """Kill a kernel that has a lab with a user in a process of its own; the lab's name."""
+    with kernel() as (manager, run):
+        code = BEGIN + 'dan = lab.user("dan", process=True)\nprint(lab.lease.lab)'
+        assert run(code)["status"] == "ok"
+        reply = run("assert False, lab.lease.lab")
+        manager.shutdown_kernel(now=True)
+    return str(reply["evalue"])
+
+
+def interrupted() -> dict[str, Any]:
+    """Interrupt a cell that waits, then use the lab again."""
+    with kernel() as (manager, run):
+        assert run(BEGIN + 'inbox = bob.private_chat("ana")')["status"] == "ok"
+        threading.Timer(1.0, manager.interrupt_kernel).start()
+        began = time.monotonic()
+        first = run("inbox.next(timeout=50)")
+        seconds = time.monotonic() - began
+        after = run('assert inbox.wait_for(ana.private_chat("bob").send("hola"))')
+        return {"first": first, "seconds": seconds, "after": after}
+
+
+def refused() -> dict[str, Any]:
+    """A cell that sends to nobody."""
+    with kernel() as (_, run):
+        assert run(BEGIN)["status"] == "ok"
+        return run('ana.private_chat("nobody").send("hola")')
+
+
+if __name__ == "__main__":
+    print(json.dumps(globals()[sys.argv[1]](*sys.argv[2:])))

@@ -1,0 +1,93 @@
+"""Notebooks as kernels see them: twice in a row, two at once, interrupted, killed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+
+from chatlab import services
+from chatlab.loop import BackgroundLoop
+from chatlab.settings import Settings
+
+NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
+
+pytestmark = pytest.mark.usefixtures("lease")  # the brokers stay up between two kernels
+
+
+def drive(*words: str) -> Any:
+    """What a function of kernel_driver gives, in a process of its own."""
+    argv = [sys.executable, str(Path(__file__).with_name("kernel_driver.py")), *words]
+    done = subprocess.run(argv, stdout=subprocess.PIPE, timeout=300, check=True)
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_gives_the_same_from_two_kernels_at_once_and_again(path: Path) -> None:
+    results: list[list[str]] = []
+
+    def run() -> None:
+        results.append(drive("checked_outputs", str(path)))
+
+    both = [threading.Thread(target=run) for _ in range(2)]
+    for thread in both:
+        thread.start()
+    for thread in both:
+        thread.join()
+    run()
+    assert len(results) == 3
+    assert results[0] and results[0] == results[1] == results[2]
+
+
+def open_labs(settings: Settings) -> list[str]:
+    with BackgroundLoop("look") as loop:
+        status = loop.call(services.status(settings))
+    assert status is not None
+    return [entry["lab"] for entry in status["leases"]]
+
+
+def test_a_killed_kernel_leaves_no_lab_behind(lab_settings: Settings) -> None:
+    lab = drive("killed")
+    assert lab.startswith("kernel-")
+    deadline = time.monotonic() + 15
+    while lab in open_labs(lab_settings):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_interrupting_a_cell_cancels_what_it_waits_for_and_the_lab_goes_on() -> None:
+    found = drive("interrupted")
+    assert (found["first"]["status"], found["first"]["ename"]) == ("error", "KeyboardInterrupt")
+    assert found["seconds"] < 30
+    assert found["after"]["status"] == "ok"
+
+
+def test_an_error_in_a_cell_is_three_lines() -> None:
+    reply = drive("refused")
+    assert reply["ename"] == "UnknownAccount"
+    assert len(reply["traceback"]) == 3
+    assert "nobody" in reply["traceback"][0]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_committed_notebook_is_executed_normalised_and_within_its_bounds(path: Path) -> None:
+    book = nbformat.read(path, as_version=4)
+    code = [cell for cell in book.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    assert "widgets" not in book.metadata
+    text = path.read_text()
+    assert str(Path.home()) not in text and "/tmp/" not in text
+    words = sum(len(c.source.split()) for c in book.cells if c.cell_type == "markdown")
+    pictures = sum("image/png" in o.get("data", {}) for c in code for o in c.outputs)
+    assert len(code) <= 24 and words <= 1700 and pictures <= 4
+
+
+def test_there_are_notebooks_to_test() -> None:
+    assert [path.stem for path in NOTEBOOKS][0] == "00_tour"
