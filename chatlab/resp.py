@@ -174,12 +174,29 @@ def mapped(address: RedisAddress) -> Iterator[None]:
         ScriptError: any other answer of Redis that is an error.
         SendUncertain: the connection broke or timed out after the request may have left.
     """
+    before = _cancellations()
+    error: Exception | None = None
     try:
         yield
     except ChatlabError:  # one of ours may be an OSError, too
         raise
-    except (driver_errors.RedisError, OSError) as error:
+    except (driver_errors.RedisError, OSError) as caught:
+        error = caught
+    if _cancellations() > before:
+        # redis-py has lost it: asyncio.wait_for of Python 3.11 swallows a cancellation
+        # that arrives together with the result (github.com/python/cpython/issues/86296).
+        raise asyncio.CancelledError from error
+    if error is not None:
         raise _translate(error, address) from error
+
+
+def _cancellations() -> int:
+    """How often the running task was asked to end; 0 outside of one."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        return 0
+    return task.cancelling() if task is not None else 0
 
 
 def _translate(error: Exception, address: RedisAddress) -> ChatlabError:

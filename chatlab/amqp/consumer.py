@@ -111,6 +111,12 @@ class Consumer:
             self.unacked -= count
         return last.channel.send("basic_ack", last.tag, multiple=count > 1)
 
+    async def check(self, delivery: Delivery) -> None:
+        """Hear from RabbitMQ: afterwards ``delivery.stale`` is the truth. For a client that
+        was frozen: meanwhile its messages may have been given to a successor."""
+        with suppress(ChatlabError):
+            await delivery.channel.call("basic_qos", prefetch_count=self.prefetch)
+
     async def stop(self) -> None:
         """No new messages; what has arrived can still be taken and acknowledged."""
         channel = self._channel

@@ -261,7 +261,9 @@ class RabbitMember:
             while batch := await consumer.take():
                 ids = []
                 for delivery in batch:
-                    await life.gate.wait()
+                    if not life.gate.is_set():
+                        await life.gate.wait()
+                        await consumer.check(delivery)
                     if delivery.stale:
                         break
                     ids.append(self._show(delivery))

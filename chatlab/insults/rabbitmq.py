@@ -189,7 +189,9 @@ class InsultMember:
         try:
             while batch := await consumer.take(1):
                 (delivery,) = batch
-                await self._life.gate.wait()
+                if not self._life.gate.is_set():
+                    await self._life.gate.wait()
+                    await consumer.check(delivery)
                 if self._leaving:
                     return
                 if consumer.auto_ack or not delivery.stale:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 
 import pytest
 from private_rig import PATIENCE_SECONDS, SECRET, Rig, rig
@@ -119,21 +120,22 @@ async def test_a_session_is_good_at_each_server_over_one_redis(
     accounts = RegisteredAccounts(registry, other_redis)
     async with rig(RedisMailboxes(redis), accounts=RegisteredAccounts(registry, redis)) as here:
         assert await accounts.key() == await here.accounts.key()
-        there = ChatServer(RedisMailboxes(other_redis), accounts, here.settings)
         ana = await here.online("ana")
+        there = ChatServer(RedisMailboxes(other_redis), accounts, here.settings)
+        closing.push_async_callback(there.stop)
         here.address, first = await there.start(), here.address
         bob = await here.online("bob")
         (receipt,) = await ana.send("bob", "from the other server")
         assert (receipt.waiting, receipt.listeners) == (0, 1)
         assert await bob.wait_for(1) == ["from the other server"]
+        await bob.client.close()  # all it was shown is acknowledged now
+        await bob.client.open()
         here.address = first
         newer = await here.online("bob", 2)
         async with asyncio.timeout(PATIENCE_SECONDS):
             assert isinstance(await bob.ended, Taken)
         await ana.send("bob", "now here")
         assert await newer.wait_for(1) == ["now here"]
-        await there.stop()
-    await other_redis.close()
 
 
 async def test_a_server_is_found_while_it_is_announced(redis: Redis) -> None:

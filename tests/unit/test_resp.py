@@ -233,6 +233,47 @@ async def test_a_cancelled_command_does_not_hand_its_answer_to_the_next(
     assert await redis.run(SCRIPT, []) == 2
 
 
+async def test_a_cancellation_at_any_moment_ends_the_task(server: Server) -> None:
+    """asyncio.wait_for of Python 3.11, in redis-py, swallows one in six."""
+    redis = client(server.port)
+    server.answers["EVALSHA"] = b":1\r\n"
+
+    async def ask_for_ever() -> None:
+        while True:
+            await redis.run(SCRIPT, [])
+
+    for steps in range(60):
+        task = asyncio.create_task(ask_for_ever())
+        for _ in range(20 + steps):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task], timeout=1)
+        assert task.cancelled(), f"cancelled after {steps} steps and still running"
+    await redis.close()
+
+
+@pytest.mark.parametrize("error", [None, driver_errors.ConnectionError("x")])
+async def test_a_cancellation_that_the_driver_swallowed_is_raised(
+    error: Exception | None,
+) -> None:
+    began = asyncio.Event()
+
+    async def swallow() -> None:
+        with mapped(RedisAddress(host="h", port=1)):
+            try:
+                began.set()
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                if error is not None:
+                    raise error from None
+
+    task = asyncio.create_task(swallow())
+    await began.wait()
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+
+
 def confirmation(channel: str, number: int) -> bytes:
     return f"*3\r\n$9\r\nsubscribe\r\n${len(channel)}\r\n{channel}\r\n:{number}\r\n".encode()
 
