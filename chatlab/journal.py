@@ -109,7 +109,7 @@ class Discarded(Fact):
 
 @dataclass(frozen=True, slots=True)
 class Handled(Fact):
-    """The work on it is done (insults with ``work``)."""
+    """The work on an insult is done, whether it took time or none."""
 
     id: str
 

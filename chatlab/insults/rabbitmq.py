@@ -211,7 +211,7 @@ class InsultMember:
             if self._options["work"]:
                 await asyncio.sleep(self._options["work"])
                 await life.gate.wait()
-                life.fact("Handled", CHAT, insult.id)
+            life.fact("Handled", CHAT, insult.id)
         else:
             life.fact("Discarded", CHAT, insult.id)
         if not consumer.auto_ack and consumer.ack(delivery):

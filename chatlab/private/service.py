@@ -32,7 +32,7 @@ from chatlab.errors import (
     Taken,
     UnknownAccount,
 )
-from chatlab.messages import BATCH_BYTES, BATCH_MESSAGES, Message, check_name
+from chatlab.messages import BATCH_BYTES, BATCH_MESSAGES, BODY_BYTES, Message, check_name
 from chatlab.private import session as sessions
 from chatlab.private import wire
 from chatlab.private.accounts import Accounts
@@ -64,13 +64,19 @@ class _Stream:
                 self._task.cancel()
 
 
+#: No entry takes more in a store: a body of characters that JSON escapes, and its envelope.
+LARGEST_ENTRY = 6 * BODY_BYTES + 4096
+
+
 class _Window:
     """What a receiving stream handed out and its client has not acknowledged yet."""
 
-    def __init__(self, start: str, changed: asyncio.Event) -> None:
-        #: Set when there may be something to hand out.
-        self.changed = changed
-        self.position = start
+    def __init__(self) -> None:
+        #: Set when there may be something to do: news, or room.
+        self.changed = asyncio.Event()
+        #: The store may hold something that was not looked at yet.
+        self.more = True
+        self.position = ""
         self.handed = 0  # entries ever handed out on this stream
         self.acked = 0
         self.bytes = 0
@@ -87,6 +93,11 @@ class _Window:
         if self.leaving or size <= 0:
             return 0, 0
         return min(BATCH_MESSAGES, wire.WINDOW_MESSAGES - len(self)), min(BATCH_BYTES, size)
+
+    def news(self) -> None:
+        """The store has something new, or the hold became stale."""
+        self.more = True
+        self.changed.set()
 
     def add(self, entries: Sequence[Entry]) -> None:
         self.position = entries[-1].position
@@ -243,9 +254,9 @@ class PrivateChat(pb_grpc.PrivateChatServicer):
 
     async def Receive(self, _: object, context: Context) -> None:
         async with self._stream(context) as session:
-            wake = asyncio.Event()
-            hold = await self._store.attach(session.user, session.incarnation, wake.set)
-            window = _Window(hold.start, wake)
+            window = _Window()
+            hold = await self._store.attach(session.user, session.incarnation, window.news)
+            window.position = hold.start
             try:
                 await context.send_initial_metadata(())
                 handing = self._hand_out(hold, window, context)
@@ -258,16 +269,25 @@ class PrivateChat(pb_grpc.PrivateChatServicer):
         """Until the client left and has acknowledged all."""
         while not (window.leaving and not len(window)):
             window.changed.clear()
+            if not window.more:
+                await window.changed.wait()
+                continue
+            window.more = False
             count, size = window.room
             # With no room: a look for nothing, which finds out whether the hold is stale.
             entries = await self._store.fetch(hold, window.position, count, size)
             if entries:
                 window.add(entries)
+                # The store was emptied, unless the next entry may have been too large.
+                left = size - sum(entry.size for entry in entries)
+                window.more |= len(entries) == count or left < LARGEST_ENTRY
                 await context.write(
                     pb.ReceiveResponse(deliveries=map(wire.delivery_of, entries))
                 )
             else:
-                await window.changed.wait()
+                window.more |= count == 0
+                if count == 0:
+                    await window.changed.wait()
 
     async def _take_acks(self, hold: Hold, window: _Window, context: Context) -> None:
         """Until the client closes its side."""

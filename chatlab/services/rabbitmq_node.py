@@ -43,7 +43,8 @@ USER = "chatlab"
 CONSUMER_TIMEOUT_MS = 24 * 60 * 60 * 1000
 #: The broker blocks publishers when the disk has less left.
 DISK_FREE_LIMIT = "50MB"
-#: Figures of the management API are this fresh (default: 5,000).
+#: Figures of the management API are this fresh (default: 5,000). New connections are listed
+#: with its samples, which the retention policies below take every second instead of every 5.
 STATISTICS_MS = 1000
 #: The port mapper answers within milliseconds.
 MAPPER_SECONDS = 5.0
@@ -59,6 +60,9 @@ default_user_tags.administrator = true
 disk_free_limit.absolute = {disk}
 consumer_timeout = {consumer_timeout}
 collect_statistics_interval = {statistics}
+management.sample_retention_policies.global.minute = 1
+management.sample_retention_policies.basic.minute = 1
+management.sample_retention_policies.detailed.minute = 1
 log.file.level = info
 """
 

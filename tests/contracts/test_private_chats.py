@@ -118,7 +118,11 @@ async def test_a_session_is_good_at_each_server_over_one_redis(
         await registry.create_account(user, SECRET)
     other_redis = Redis(namespace[1])
     accounts = RegisteredAccounts(registry, other_redis)
-    async with rig(RedisMailboxes(redis), accounts=RegisteredAccounts(registry, redis)) as here:
+    async with (
+        AsyncExitStack() as closing,
+        rig(RedisMailboxes(redis), accounts=RegisteredAccounts(registry, redis)) as here,
+    ):
+        closing.push_async_callback(other_redis.close)
         assert await accounts.key() == await here.accounts.key()
         ana = await here.online("ana")
         there = ChatServer(RedisMailboxes(other_redis), accounts, here.settings)
