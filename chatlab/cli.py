@@ -14,15 +14,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any
 
 from chatlab import __version__
-from chatlab.errors import ChatlabError
+from chatlab.errors import ChatlabError, InvalidInput
+from chatlab.services.progress import ProgressLine
 from chatlab.settings import Settings
 from chatlab.tables import Table
-
-if TYPE_CHECKING:
-    from chatlab.services import Progress
 
 #: Exit status of a program that the user interrupted: 128 + SIGINT.
 INTERRUPTED = 130
@@ -117,11 +115,36 @@ def _down_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--force", action="store_true", help="even if labs are open")
 
 
+def bench(settings: Settings, options: argparse.Namespace) -> int:
+    """Measure, print the ratios; 1 when a goal is missed."""
+    from chatlab.bench.figures import FIGURES
+    from chatlab.bench.report import table
+
+    unknown = [name for name in options.figures if name not in FIGURES]
+    if unknown:
+        raise InvalidInput(
+            f"There is no figure {unknown[0]!r}.", todo=f"There are: {', '.join(FIGURES)}."
+        )
+    found = [
+        figure
+        for name in options.figures or FIGURES
+        for figure in FIGURES[name](options.rounds)
+    ]
+    print(table(found))
+    return 0 if all(figure.met for figure in found) else 1
+
+
+def _bench_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("figures", nargs="*", metavar="FIGURE", help="which; default: all")
+    parser.add_argument("--rounds", type=int, default=7, help="rounds of base and ours")
+
+
 COMMANDS = (
     Command("up", "start the services and keep them warm", up, _up_arguments),
     Command("down", "end the services", down, _down_arguments),
     Command("status", "show what runs", status),
     Command("doctor", "examine this machine and say what to type", doctor),
+    Command("bench", "measure against the bare libraries", bench, _bench_arguments),
 )
 
 
@@ -145,32 +168,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return INTERRUPTED
-
-
-class ProgressLine:
-    """Shows progress on one line that is written over; in a log, one line per step."""
-
-    def __init__(self, out: TextIO) -> None:
-        self._out = out
-        self._shown = ""
-
-    def __call__(self, progress: Progress) -> None:
-        step = progress.text
-        if self._out.isatty():
-            expected = f" of about {progress.expected:.0f}" if progress.expected else ""
-            line = f"{step} ({progress.seconds:.0f}{expected} s)"
-            self._out.write(f"\r\x1b[K{line}")
-        elif step != self._shown:
-            self._out.write(f"{step}\n")
-        self._shown = step
-        self._out.flush()
-
-    def __enter__(self) -> ProgressLine:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._out.isatty():
-            self._out.write("\r\x1b[K")
 
 
 def status_tables(found: Mapping[str, Any]) -> Iterator[Table]:

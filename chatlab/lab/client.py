@@ -241,7 +241,8 @@ class Client:
         rows = [_row("incarnation", "", self.life.incarnation)]
         rows += [_row("last seq", m.title(c), n) for c, n in self.life.last_seqs().items()]
         rows.append(_row("clock", "Lamport", self.life.clock.value))
-        handles: dict[str, _Handle] = {**self._mailboxes, **self._groups}
+        handles: dict[str, _Handle] = dict(self._mailboxes.items())
+        handles |= self._groups
         if self._insults is not None:
             handles[m.INSULTS] = self._insults
         for name, handle in handles.items():

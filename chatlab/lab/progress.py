@@ -10,10 +10,11 @@ import concurrent.futures
 import queue
 import sys
 import time
+from contextlib import ExitStack
 from html import escape
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
-from chatlab.services import Progress
+from chatlab.services.progress import Progress, ProgressLine
 
 T = TypeVar("T")
 
@@ -22,78 +23,53 @@ QUIET_SECONDS = 0.5
 STEP_SECONDS = 0.1
 
 
-class Screen(Protocol):
-    """Where a line of progress is drawn over the one before."""
-
-    def line(self, text: str) -> None: ...
-    def done(self) -> None: ...
-
-
 class _Notebook:
-    def __init__(self) -> None:
+    """One output of the cell, written over."""
+
+    def __enter__(self) -> _Notebook:
         from IPython import display
 
         show: Any = display
         self._html = show.HTML
         self._handle = show.display(show.HTML(""), display_id=True)
+        return self
 
-    def line(self, text: str) -> None:
-        self._handle.update(self._html(f"<span>{escape(text)}</span>"))
+    def __call__(self, progress: Progress) -> None:
+        self._handle.update(self._html(f"<span>{escape(str(progress))}</span>"))
 
-    def done(self) -> None:
+    def __exit__(self, *_: object) -> None:
         self._handle.update(self._html(""))
 
 
-class _Terminal:
-    def line(self, text: str) -> None:
-        sys.stderr.write(f"\r\x1b[K{text}")
-        sys.stderr.flush()
-
-    def done(self) -> None:
-        sys.stderr.write("\r\x1b[K")
-        sys.stderr.flush()
-
-
-class _Nowhere:
-    def line(self, text: str) -> None: ...
-    def done(self) -> None: ...
-
-
-def _screen() -> Screen:
+def _screen() -> _Notebook | ProgressLine:
     if "ipykernel" in sys.modules and "IPython" in sys.modules:
         from IPython import get_ipython
 
         if getattr(get_ipython(), "kernel", None) is not None:
             return _Notebook()
-    return _Terminal() if sys.stderr.isatty() else _Nowhere()
+    return ProgressLine(sys.stderr)
 
 
 def show(future: concurrent.futures.Future[T], reports: queue.SimpleQueue[Progress]) -> T:
     """Wait for ``future``, drawing the newest report meanwhile."""
-    started = time.monotonic()
-    screen: Screen | None = None
-    latest: Progress | None = None
-    try:
+    quiet_until = time.monotonic() + QUIET_SECONDS
+    with ExitStack() as stack:
+        draw: Callable[[Progress], None] | None = None
         while True:
             try:
                 return future.result(timeout=STEP_SECONDS)
             except concurrent.futures.TimeoutError:
                 if future.done():
                     raise
+            except KeyboardInterrupt:
+                future.cancel()
+                raise
+            latest = None
             while not reports.empty():
                 latest = reports.get()
-            seconds = time.monotonic() - started
-            if seconds > QUIET_SECONDS and latest is not None:
-                screen = screen or _screen()
-                screen.line(_line(latest, seconds))
-    except KeyboardInterrupt:
-        future.cancel()
-        raise
-    finally:
-        if screen is not None:
-            screen.done()
-
-
-def _line(progress: Progress, seconds: float) -> str:
-    expected = f" of about {progress.expected:.0f}" if progress.expected else ""
-    return f"{progress.service}: {progress.text} ({seconds:.0f}{expected} s)"
+            if latest is not None and time.monotonic() > quiet_until:
+                if draw is None:
+                    screen: Any = _screen()
+                    draw = stack.enter_context(screen)
+                    assert draw is not None
+                draw(latest)

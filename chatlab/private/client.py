@@ -22,10 +22,11 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 import grpc.aio
 
-from chatlab.client import Life, OnMessage, Seen
+from chatlab.client import Life, OnMessage
 from chatlab.errors import ChatClosed, ChatlabError, ServiceUnavailable
 from chatlab.messages import Message, Receipt
 from chatlab.private import wire
@@ -71,7 +72,7 @@ class MailboxClient:
         self._on_message = on_message
         self._on_end = on_end
         self._outbox = Outbox(life)
-        self._seen = Seen()
+        self._seen = life.seen(MAILBOX)
         self._connection: Connection | None = None
         self._runner: asyncio.Task[None] | None = None
         self._error: ChatlabError | None = ChatClosed("The private chats are not open.")
@@ -82,6 +83,14 @@ class MailboxClient:
     def connected(self) -> bool:
         """Whether both streams are open now."""
         return self._connection is not None
+
+    def state(self) -> dict[str, Any]:
+        """What this client remembers."""
+        return {
+            "connected": self.connected,
+            "unanswered": len(self._outbox),
+            "ids seen": len(self._seen),
+        }
 
     # -- open and close
 

@@ -12,6 +12,7 @@
     broker.py      what both have in common; rabbitmq_node.py, redis_server.py
     namespaces.py  a virtual host and a key prefix for each lab
     processes.py   children that are surely ended; ports.py
+    progress.py    what a slow start says meanwhile
     find.py        which programs this machine offers; packages.py fetches one
     links.py       one user's way to one service
 """
@@ -22,10 +23,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from chatlab.services.lease import Lease as Lease
-    from chatlab.services.lease import Progress as Progress
     from chatlab.services.lease import join as join
     from chatlab.services.lease import status as status
     from chatlab.services.lease import stop as stop
+    from chatlab.services.progress import Progress as Progress
 
 __all__ = ["Lease", "Progress", "join", "status", "stop"]
 

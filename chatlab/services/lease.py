@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from chatlab.errors import LabClosed, ServiceUnavailable
 from chatlab.messages import check_name
 from chatlab.services import urls, wire
 from chatlab.services.addresses import RabbitAddress, RedisAddress, to_dict
+from chatlab.services.progress import Progress
 from chatlab.services.reach import locked, reach
 from chatlab.settings import Settings
 
@@ -26,19 +26,6 @@ Action = Literal["kill", "pause", "resume", "terminate"]
 SILENCE_SECONDS = 20.0
 #: A supervisor may be about to end when it is joined; the next one is not.
 JOIN_ATTEMPTS = 3
-
-
-@dataclass(frozen=True)
-class Progress:
-    """A service that is being waited for."""
-
-    service: str
-    #: What it is doing, for people.
-    text: str
-    #: Since it began.
-    seconds: float
-    #: How long it took last time; None when that is not known.
-    expected: float | None
 
 
 GONE = "The supervisor of the private brokers is gone, and its labs with it."

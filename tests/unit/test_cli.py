@@ -6,7 +6,6 @@ import argparse
 import io
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +15,8 @@ from chatlab import __version__, cli, services
 from chatlab.doctor import Finding
 from chatlab.errors import NotPossible, ServiceMissing
 from chatlab.services.addresses import RabbitAddress, RedisAddress
+from chatlab.services.progress import Progress, ProgressLine
 from chatlab.settings import Settings
-
-
-@dataclass(frozen=True)
-class Step:
-    service: str
-    text: str
-    seconds: float
-    expected: float | None
 
 
 class Lease:
@@ -43,9 +35,9 @@ def lease(monkeypatch: pytest.MonkeyPatch) -> Lease:
     one = Lease()
 
     async def join(settings: Settings, *, lab: str, progress: Any, **_: Any) -> Lease:
-        progress(Step("rabbitmq", "RabbitMQ starts", 1.2, 9.0))
-        progress(Step("rabbitmq", "RabbitMQ starts", 2.2, 9.0))
-        progress(Step("rabbitmq", "RabbitMQ is ready", 9.1, None))
+        progress(Progress("rabbitmq", "RabbitMQ starts", 1.2, 9.0))
+        progress(Progress("rabbitmq", "RabbitMQ starts", 2.2, 9.0))
+        progress(Progress("rabbitmq", "RabbitMQ is ready", 9.1, None))
         return one
 
     monkeypatch.setattr(services, "join", join, raising=False)
@@ -79,9 +71,9 @@ def test_in_a_terminal_progress_stays_on_one_line() -> None:
             return True
 
     out = Terminal()
-    with cli.ProgressLine(out) as line:
-        line(Step("rabbitmq", "RabbitMQ starts", 2.4, 9.0))  # type: ignore[arg-type]
-        line(Step("rabbitmq", "RabbitMQ is ready", 9.1, None))  # type: ignore[arg-type]
+    with ProgressLine(out) as line:
+        line(Progress("rabbitmq", "RabbitMQ starts", 2.4, 9.0))
+        line(Progress("rabbitmq", "RabbitMQ is ready", 9.1, None))
     assert out.getvalue() == (
         "\r\x1b[KRabbitMQ starts (2 of about 9 s)\r\x1b[KRabbitMQ is ready (9 s)\r\x1b[K"
     )
