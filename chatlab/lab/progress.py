@@ -10,6 +10,7 @@ import concurrent.futures
 import queue
 import sys
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from html import escape
 from typing import Any, TypeVar
