@@ -131,8 +131,14 @@ class RabbitService(Service):
 
     @property
     def page(self) -> str:
-        """URL of the broker's own management page (sign in as ``chatlab status`` says)."""
+        """URL of the broker's own management page; :attr:`login` signs in."""
         return f"{self._lab._lease.rabbitmq.management_url}/#/queues"
+
+    @property
+    def login(self) -> tuple[str, str]:
+        """User and password of the management page. Shown only when asked for."""
+        address = self._lab._lease.rabbitmq
+        return address.user, address.password
 
     def facts(self) -> dict[str, Any]:
         """Also its virtual host and management page."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import contextlib
 import queue
 import secrets
 import threading
@@ -21,7 +22,7 @@ from typing import Any, TypeVar
 from chatlab import messages as m
 from chatlab.client import new_secret
 from chatlab.discovery import Presence, Registry, discover_by_management
-from chatlab.errors import InvalidInput, LabClosed
+from chatlab.errors import InvalidInput, LabClosed, WaitTimeout
 from chatlab.journal import Journal, Row, now
 from chatlab.lab import state as states
 from chatlab.lab.client import WHOLE
@@ -44,6 +45,8 @@ T = TypeVar("T")
 
 #: What outlives a scene in Redis: accounts, and the chat servers with their key.
 KEPT_KEYS = frozenset({"accounts", "servers", "server-key"})
+#: A lab is closed by then, whatever its services do.
+CLOSE_SECONDS = 20.0
 #: How often ``settle`` looks.
 LOOK_SECONDS = 0.01
 #: Ways of discovery there are, the default first.
@@ -174,7 +177,9 @@ class Lab:
             if _running.get(self.name) is self:
                 del _running[self.name]
             if not self._loop.closed:
-                self._loop.call(self._close())
+                # What does not end by then is left to the supervisor.
+                with contextlib.suppress(WaitTimeout):
+                    self._loop.call(self._close(), timeout=CLOSE_SECONDS)
 
     async def _close(self) -> None:
         await asyncio.gather(*(seat.close() for seat in self._seats.values()))

@@ -69,6 +69,10 @@ class Entry(NamedTuple):
     size: int
 
 
+#: Takes new entries and the position just before them; may decline and fetch them instead.
+Offer = Callable[[str, list[Entry]], None]
+
+
 @dataclass(frozen=True, slots=True)
 class Hold:
     """The right to receive from one mailbox."""
@@ -81,6 +85,8 @@ class Hold:
     start: str
     #: Called (on the loop) when there may be something new, or when the hold became stale.
     wake: Callable[[], None] = field(repr=False, compare=False)
+    #: Where a store may hand over unasked what was stored just now.
+    offer: Offer | None = field(default=None, repr=False, compare=False)
 
 
 class MailboxState(NamedTuple):
@@ -122,7 +128,13 @@ class Mailboxes(Protocol):
     async def newest(self, user: str) -> int:
         """The newest incarnation known of ``user``; 0 when none is."""
 
-    async def attach(self, user: str, incarnation: int, wake: Callable[[], None]) -> Hold:
+    async def attach(
+        self,
+        user: str,
+        incarnation: int,
+        wake: Callable[[], None],
+        offer: Offer | None = None,
+    ) -> Hold:
         """Begin to receive; an earlier hold becomes stale and is woken.
 
         Raises:

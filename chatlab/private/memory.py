@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from chatlab.errors import ServiceUnavailable, Taken
 from chatlab.messages import BATCH_BYTES, BATCH_MESSAGES, Message
-from chatlab.private.mailbox import Entry, Hold, Limits, MailboxState, Stored, Verdict
+from chatlab.private.mailbox import Entry, Hold, Limits, MailboxState, Offer, Stored, Verdict
 
 #: History is trimmed in steps of this many messages: each step moves the whole list once.
 TRIM_STEP = 1_000
@@ -115,7 +115,13 @@ class MemoryMailboxes:
         box = self._boxes.get(user)
         return box.incarnation if box else 0
 
-    async def attach(self, user: str, incarnation: int, wake: Callable[[], None]) -> Hold:
+    async def attach(
+        self,
+        user: str,
+        incarnation: int,
+        wake: Callable[[], None],
+        offer: Offer | None = None,
+    ) -> Hold:
         await self.claim(user, incarnation)
         box = self._box(user)
         box.stale()

@@ -12,8 +12,9 @@ field of ``me``       meaning
 ``incarnation``       newest one that claimed the name
 ``token, server``     of the present hold, and of the server whose stream it is
 ``acked, acked_n``    the cursor: entry, and how many are behind it
-``handed``            the highest entry ever handed out (later: redelivered)
-``handed_n``          how many are behind that point under the present hold
+``handed``            the highest entry ever handed out
+``again``             what ``handed`` was when the present hold began (up to it: redelivered)
+``given, handed_n``   the last entry given to the present hold, and how many are up to it
 ``stored_n``          how many were ever stored
 ``bytes, log_bytes``  after the cursor, and in the whole log
 ====================  =============================================================
@@ -38,7 +39,7 @@ from typing import Any
 
 from chatlab.errors import ChatlabError, ServiceUnavailable, Taken
 from chatlab.messages import BATCH_BYTES, BATCH_MESSAGES, Message
-from chatlab.private.mailbox import Entry, Hold, Limits, MailboxState, Stored, Verdict
+from chatlab.private.mailbox import Entry, Hold, Limits, MailboxState, Offer, Stored, Verdict
 from chatlab.resp import Redis, Script, ScriptError, mapped
 
 #: How often a server sweeps the users it holds, and says that it lives.
@@ -71,10 +72,11 @@ local newest = tonumber(redis.call('HGET', me, 'incarnation') or 0)
 if tonumber(ARGV[1]) < newest then return redis.error_reply('TAKEN') end
 local server = redis.call('HGET', me, 'server')
 local acked_n = redis.call('HGET', me, 'acked_n') or 0
+local acked = redis.call('HGET', me, 'acked') or '0-0'
 redis.call('HSET', me, 'incarnation', ARGV[1], 'token', ARGV[2], 'server', ARGV[3],
-  'handed_n', acked_n)
+  'handed_n', acked_n, 'given', acked, 'again', redis.call('HGET', me, 'handed') or '0-0')
 if server and server ~= ARGV[3] then redis.call('PUBLISH', ARGV[4] .. server, ARGV[5]) end
-return redis.call('HGET', me, 'acked') or '0-0'
+return acked
 """)
 
 # detach: KEYS me; ARGV token
@@ -86,16 +88,19 @@ return 1
 """)
 
 # send: KEYS log, ids, me; ARGV most messages, most bytes, this server, channel prefix, user,
-# then key, message, key, message, …
+# token of a hold of this server (or nothing), then key, message, key, message, …
 # -> verdicts (s stored, d duplicate, m and b full of messages and bytes), stored_n before,
-#    acked_n, handed_n, server
+#    acked_n, handed_n, server; and, when that hold had been given all there was: the last
+#    entry given before, and the new entries, which count as handed out from here on. The
+#    caller hands them over, which saves it the fetch.
 SEND = Script("""
 local log, ids, me = KEYS[1], KEYS[2], KEYS[3]
-local h = redis.call('HMGET', me, 'stored_n', 'acked_n', 'handed_n', 'bytes', 'server')
+local h = redis.call('HMGET', me, 'stored_n', 'acked_n', 'handed_n', 'bytes', 'server',
+  'token', 'given')
 local stored, acked = tonumber(h[1] or 0), tonumber(h[2] or 0)
 local bytes, room = tonumber(h[4] or 0), tonumber(ARGV[1]) - (stored - acked)
-local most, verdicts, added, size = tonumber(ARGV[2]), {}, 0, 0
-for i = 6, #ARGV, 2 do
+local most, verdicts, added, size, new = tonumber(ARGV[2]), {}, 0, 0, {}
+for i = 7, #ARGV, 2 do
   local verdict = 's'
   if redis.call('HEXISTS', ids, ARGV[i]) == 1 then verdict = 'd'
   elseif added >= room then verdict = 'm'
@@ -104,6 +109,7 @@ for i = 6, #ARGV, 2 do
     local entry = redis.call('XADD', log, '*', 'k', ARGV[i], 'm', ARGV[i + 1])
     redis.call('HSET', ids, ARGV[i], entry)
     added = added + 1
+    new[added] = entry
     size = size + #ARGV[i + 1]
   end
   verdicts[#verdicts + 1] = verdict
@@ -112,9 +118,16 @@ if added > 0 then
   redis.call('HINCRBY', me, 'stored_n', added)
   redis.call('HINCRBY', me, 'bytes', size)
   redis.call('HINCRBY', me, 'log_bytes', size)
-  if h[5] and h[5] ~= ARGV[3] then redis.call('PUBLISH', ARGV[4] .. h[5], ARGV[5]) end
+  if h[6] and h[6] == ARGV[6] and tonumber(h[3]) == stored then
+    redis.call('HINCRBY', me, 'handed_n', added)
+    redis.call('HSET', me, 'handed', new[added], 'given', new[added])
+  else
+    new = {}
+    if h[5] and h[5] ~= ARGV[3] then redis.call('PUBLISH', ARGV[4] .. h[5], ARGV[5]) end
+  end
 end
-return {table.concat(verdicts), stored, acked, tonumber(h[3] or 0), h[5] or ''}
+return {table.concat(verdicts), stored, acked, tonumber(h[3] or 0), h[5] or '', h[7] or '',
+  table.concat(new, ' ')}
 """)
 
 # The hold of a script's caller, by its token; GONE: the mailbox was wiped.
@@ -143,19 +156,21 @@ local no = stale(me, ARGV[1])
 if no then return no end
 if tonumber(ARGV[3]) < 1 then return {'', '', 0, '[]'} end
 local rows = redis.call('XRANGE', log, '(' .. ARGV[2], '+', 'COUNT', ARGV[3])
-local handed = redis.call('HGET', me, 'handed') or '0-0'
-local entries, sizes, texts, again, left = {}, {}, {}, 0, tonumber(ARGV[4])
+local h = redis.call('HMGET', me, 'again', 'given', 'handed')
+local entries, sizes, texts, again, new, left = {}, {}, {}, 0, 0, tonumber(ARGV[4])
 for i, row in ipairs(rows) do
   local text = row[2][4]
   left = left - #text
   if i > 1 and left < 0 then break end
   entries[i], sizes[i], texts[i] = row[1], #text, text
-  if not after(row[1], handed) then again = i end
+  if not after(row[1], h[1]) then again = i end
+  if after(row[1], h[2]) then new = new + 1 end
 end
-local n = #entries
-if n > 0 then
-  redis.call('HINCRBY', me, 'handed_n', n)
-  if again < n then redis.call('HSET', me, 'handed', entries[n]) end
+local last = entries[#entries]
+if new > 0 then
+  redis.call('HINCRBY', me, 'handed_n', new)
+  redis.call('HSET', me, 'given', last)
+  if after(last, h[3] or '0-0') then redis.call('HSET', me, 'handed', last) end
 end
 return {table.concat(entries, ' '), table.concat(sizes, ' '), again,
   '[' .. table.concat(texts, ',') .. ']'}
@@ -277,12 +292,18 @@ class RedisMailboxes:
         with mapped(self._redis.address):
             return int(await self._redis.driver.hget(self._key(user, "me"), "incarnation") or 0)
 
-    async def attach(self, user: str, incarnation: int, wake: Callable[[], None]) -> Hold:
+    async def attach(
+        self,
+        user: str,
+        incarnation: int,
+        wake: Callable[[], None],
+        offer: Offer | None = None,
+    ) -> Hold:
         token = secrets.token_hex(8)
         start = await self._run(
             ATTACH, user, ["me"], incarnation, token, self._server, self._channels, user
         )
-        hold = Hold(user, incarnation, token, start, wake)
+        hold = Hold(user, incarnation, token, start, wake, offer)
         earlier, self._holds[user] = self._holds.get(user), hold
         if earlier is not None:
             earlier.wake()
@@ -296,14 +317,32 @@ class RedisMailboxes:
     # -- messages
 
     async def send(self, to: str, batch: Sequence[Message]) -> Stored:
+        hold = self._holds.get(to)
+        token = hold.token if hold is not None and hold.offer is not None else ""
+        texts = [_encode(message) for message in batch]
         args: list[str | int] = [self.limits.messages, self.limits.bytes]
-        args += [self._server, self._channels, to]
-        for message in batch:
-            args += (f"{message.sender}/{message.id}", _encode(message))
-        reply = await self._run(SEND, to, ["log", "ids", "me"], *args)
-        letters, stored, acked, handed, server = reply
+        args += [self._server, self._channels, to, token]
+        for message, text in zip(batch, texts, strict=True):
+            args += (f"{message.sender}/{message.id}", text)
+        try:
+            reply = await self._run(SEND, to, ["log", "ids", "me"], *args)
+        except BaseException:
+            if hold is not None:  # it may count as given what the lost reply named
+                hold.wake()
+            raise
+        letters, stored, acked, handed, server, before, new = reply
         verdicts = [_VERDICTS[letter] for letter in letters]
-        if server == self._server and to in self._holds:
+        if new and hold is not None and hold.offer is not None:
+            entries = iter(new.split())
+            hold.offer(
+                before,
+                [
+                    Entry(next(entries), message, False, len(text.encode()))
+                    for message, text, letter in zip(batch, texts, letters, strict=True)
+                    if letter == "s"
+                ],
+            )
+        elif server == self._server and to in self._holds:
             self._holds[to].wake()
         if server and await self._lives(server):
             return Stored(verdicts, stored - handed, 1)

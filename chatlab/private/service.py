@@ -81,6 +81,10 @@ class _Window:
         self.acked = 0
         self.bytes = 0
         self.leaving = False
+        #: What the store handed over unasked, and is not handed out yet.
+        self.offered: list[Entry] = []
+        #: A look is on its way: what is offered now may come out of order.
+        self.looking = False
         self._entries: deque[tuple[str, int]] = deque()
 
     def __len__(self) -> int:
@@ -98,6 +102,18 @@ class _Window:
         """The store has something new, or the hold became stale."""
         self.more = True
         self.changed.set()
+
+    def offer(self, before: str, entries: list[Entry]) -> None:
+        """Take new entries if they are just what comes next and there is room; else look."""
+        count, size = self.room
+        last = self.offered[-1].position if self.offered else self.position
+        together = [*self.offered, *entries]
+        fits = len(together) <= count and sum(entry.size for entry in together) <= size
+        if before == last and fits and not (self.more or self.looking):
+            self.offered = together
+            self.changed.set()
+        else:
+            self.news()
 
     def add(self, entries: Sequence[Entry]) -> None:
         self.position = entries[-1].position
@@ -255,7 +271,9 @@ class PrivateChat(pb_grpc.PrivateChatServicer):
     async def Receive(self, _: object, context: Context) -> None:
         async with self._stream(context) as session:
             window = _Window()
-            hold = await self._store.attach(session.user, session.incarnation, window.news)
+            hold = await self._store.attach(
+                session.user, session.incarnation, window.news, window.offer
+            )
             window.position = hold.start
             try:
                 await context.send_initial_metadata(())
@@ -269,25 +287,33 @@ class PrivateChat(pb_grpc.PrivateChatServicer):
         """Until the client left and has acknowledged all."""
         while not (window.leaving and not len(window)):
             window.changed.clear()
-            if not window.more:
-                await window.changed.wait()
-                continue
-            window.more = False
-            count, size = window.room
-            # With no room: a look for nothing, which finds out whether the hold is stale.
-            entries = await self._store.fetch(hold, window.position, count, size)
+            entries = await self._next(hold, window)
             if entries:
                 window.add(entries)
-                # The store was emptied, unless the next entry may have been too large.
-                left = size - sum(entry.size for entry in entries)
-                window.more |= len(entries) == count or left < LARGEST_ENTRY
                 await context.write(
                     pb.ReceiveResponse(deliveries=map(wire.delivery_of, entries))
                 )
             else:
-                window.more |= count == 0
-                if count == 0:
-                    await window.changed.wait()
+                await window.changed.wait()
+
+    async def _next(self, hold: Hold, window: _Window) -> list[Entry]:
+        """What to hand out now: what was offered, else what a look finds."""
+        if window.offered:
+            entries, window.offered = window.offered, []
+            return entries
+        if not window.more:
+            return []
+        window.more, window.looking = False, True
+        count, size = window.room
+        try:
+            # With no room: a look for nothing, which finds out whether the hold is stale.
+            entries = await self._store.fetch(hold, window.position, count, size)
+        finally:
+            window.looking = False
+        # The store was emptied, unless the next entry may have been too large.
+        left = size - sum(entry.size for entry in entries)
+        window.more |= len(entries) == count or left < LARGEST_ENTRY
+        return entries
 
     async def _take_acks(self, hold: Hold, window: _Window, context: Context) -> None:
         """Until the client closes its side."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -418,6 +420,31 @@ def test_two_labs_of_one_name_share_nothing_by_accident(
         assert other.rabbitmq.facts()["virtual host"] != lab.rabbitmq.facts()["virtual host"]
         with pytest.raises(UnknownAccount):
             stranger.private_chat("bob").send("are you my bob?")
+
+
+def test_a_shared_lab_is_one_place_for_several_kernels(
+    lab: Lab, lab_settings: Settings
+) -> None:
+    guest = """
+from chatlab import Lab
+with Lab.join("class") as lab:
+    gus = lab.user("gus")
+    room = gus.join("sd")
+    listeners = room.send("hola from the other kernel").listeners
+    print(listeners, [entry["name"] for entry in lab.discover()])
+    room.wait(2)
+"""
+    with Lab.start("class", shared=True, settings=lab_settings) as ours:
+        room = ours.user("ana").join("sd")
+        other = subprocess.Popen(
+            [sys.executable, "-c", guest], stdout=subprocess.PIPE, text=True
+        )
+        assert room.next(timeout=30).body == "hola from the other kernel"
+        room.send("good bye")
+        shown, _ = other.communicate(timeout=30)
+        assert shown == "1 ['ana', 'gus', 'sd']\n"
+        assert other.returncode == 0
+        assert room.send("are you gone?").waiting == 1, "its durable queue stays"
 
 
 def test_a_lab_without_links_works_and_refuses_faults_on_one_user(

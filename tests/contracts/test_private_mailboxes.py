@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 from private_rig import PATIENCE_SECONDS
 
-from chatlab.errors import ServiceUnavailable, Taken
+from chatlab.errors import SendUncertain, ServiceUnavailable, Taken
 from chatlab.messages import Message
 from chatlab.private.mailbox import Hold, Limits, Mailboxes, MailboxState
 from chatlab.private.memory import MemoryMailboxes
@@ -289,3 +289,77 @@ async def test_a_hold_of_a_dead_server_is_no_receiver(
     await attach(here)
     await here.close()  # its streams' holds are still written in Redis
     assert (await there.send("bob", some(1)))[1:] == (1, 0)
+
+
+async def offered_to(
+    store: Mailboxes,
+) -> tuple[Hold, asyncio.Event, list[tuple[str, list[str]]]]:
+    """A hold that is offered entries: the position before and the bodies of each offer."""
+    wake = asyncio.Event()
+    offers: list[tuple[str, list[str]]] = []
+    hold = await store.attach(
+        "bob",
+        1,
+        wake.set,
+        lambda before, new: offers.append((before, [entry.message.body for entry in new])),
+    )
+    return hold, wake, offers
+
+
+async def test_a_receiver_that_has_all_is_handed_what_its_own_server_stores(
+    pair: tuple[RedisMailboxes, RedisMailboxes],
+) -> None:
+    here, there = pair
+    hold, _, offers = await offered_to(here)
+    assert (await here.send("bob", some(1, 2)))[1:] == (0, 1)
+    assert offers == [(hold.start, ["nº 1", "nº 2"])]
+    (first, second) = await here.fetch(hold, hold.start)  # it declined: the same, in order
+    assert not first.redelivered and not second.redelivered
+    assert (await bob(here)).handed == 2, "looked at twice, handed out once"
+    await here.send("bob", some(3))
+    assert offers[1] == (second.position, ["nº 3"])
+    await there.send("bob", some(4))
+    assert len(offers) == 2, "another server only wakes"
+    again, _ = await attach(here)
+    seen = [(e.message.body, e.redelivered) for e in await here.fetch(again, again.start)]
+    assert seen == [("nº 1", True), ("nº 2", True), ("nº 3", True), ("nº 4", False)]
+
+
+async def test_a_receiver_with_a_backlog_is_woken_and_offered_nothing(
+    pair: tuple[RedisMailboxes, RedisMailboxes],
+) -> None:
+    here, _ = pair
+    await here.send("bob", some(1))
+    _, wake, offers = await offered_to(here)
+    await here.send("bob", some(2))
+    assert wake.is_set() and offers == []
+
+
+async def test_a_second_copy_is_not_offered_again(
+    pair: tuple[RedisMailboxes, RedisMailboxes],
+) -> None:
+    here, _ = pair
+    _, _, offers = await offered_to(here)
+    await here.send("bob", some(1))
+    stored = await here.send("bob", some(1, 2))
+    assert stored.verdicts == ["duplicate", "stored"]
+    assert [bodies for _, bodies in offers] == [["nº 1"], ["nº 2"]]
+
+
+async def test_a_send_without_an_answer_wakes_the_receiver_that_may_be_missing_it(
+    pair: tuple[RedisMailboxes, RedisMailboxes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, _ = pair
+    hold, wake, offers = await offered_to(here)
+    run = here._run
+
+    async def lost(*args: object) -> object:
+        await run(*args)  # type: ignore[arg-type]
+        raise SendUncertain("the answer was lost")
+
+    monkeypatch.setattr(here, "_run", lost)
+    with pytest.raises(SendUncertain):
+        await here.send("bob", some(1))
+    monkeypatch.undo()
+    assert wake.is_set() and offers == []
+    assert len(await here.fetch(hold, hold.start)) == 1

@@ -21,12 +21,13 @@ from chatlab.errors import (
     UnknownAccount,
 )
 from chatlab.journal import Acked, Connected, Delivered, Discarded, Disconnected
-from chatlab.messages import Message
+from chatlab.messages import BATCH_BYTES, Message
 from chatlab.private.accounts import MemoryAccounts
 from chatlab.private.channel import SESSION_KEY, client_options
-from chatlab.private.mailbox import Limits, Stored
+from chatlab.private.mailbox import Entry, Limits, Stored
 from chatlab.private.memory import MemoryMailboxes
 from chatlab.private.server import ChatServer
+from chatlab.private.service import _Window
 from chatlab.v1 import private_chat_pb2 as pb
 from chatlab.v1 import private_chat_pb2_grpc as pb_grpc
 
@@ -524,3 +525,32 @@ async def test_streams_are_listed_while_they_are_open() -> None:
         assert set(r.server.streams()) == {"bob"}
         await bob.client.close()
         await until_unconnected(r.server)
+
+
+def entry(position: str, size: int = 10) -> Entry:
+    return Entry(position, Message(position, "ana", 1, "bob", "x", 1, 0.0, 1), False, size)
+
+
+def settled() -> _Window:
+    """A window that has looked at all there was."""
+    window = _Window()
+    window.position, window.more = "0", False
+    return window
+
+
+def test_a_window_takes_an_offer_that_follows_what_it_has() -> None:
+    window = settled()
+    window.offer("0", [entry("1")])
+    window.offer("1", [entry("2")])
+    assert [e.position for e in window.offered] == ["1", "2"]
+    assert window.changed.is_set() and not window.more
+
+
+@pytest.mark.parametrize("why", ["a gap", "a look on its way", "news unseen", "no room"])
+def test_a_window_looks_instead_of_taking_an_offer_out_of_place(why: str) -> None:
+    window = settled()
+    window.looking = why == "a look on its way"
+    window.more = why == "news unseen"
+    size = BATCH_BYTES + 1 if why == "no room" else 10
+    window.offer("7" if why == "a gap" else "0", [entry("8", size)])
+    assert window.offered == [] and window.more and window.changed.is_set()
