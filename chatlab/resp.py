@@ -13,7 +13,8 @@ is not, unless Redis itself answers with an error.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 from urllib.parse import quote
@@ -47,6 +48,8 @@ class Script:
 
     def __init__(self, source: str) -> None:
         self.source = source
+        #: The name by which Redis knows it (EVALSHA, by Redis' definition a SHA-1).
+        self.sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
 
 
 class ScriptError(ChatlabError):
@@ -71,7 +74,6 @@ class Redis:
         self.address = address
         self.prefix = address.prefix
         self.deadline = deadline
-        self._scripts: dict[Script, Any] = {}
         connection: type[redis.asyncio.Connection] = (
             redis.asyncio.SSLConnection if address.tls else redis.asyncio.Connection
         )
@@ -108,11 +110,15 @@ class Redis:
             ServiceUnavailable: Redis was not reached; nothing happened.
             SendUncertain: the connection broke or timed out after the request left.
         """
-        registered = self._scripts.get(script)
-        if registered is None:
-            registered = self._scripts[script] = self.driver.register_script(script.source)
+        # redis-py's own Script object does the same and takes a fifth longer.
+        words = (script.sha, len(keys), *keys, *args)
+        execute: Callable[..., Awaitable[Any]] = self.driver.execute_command
         with mapped(self.address):
-            return await registered(keys=keys, args=args)
+            try:
+                return await execute("EVALSHA", *words)
+            except driver_errors.NoScriptError:
+                await execute("SCRIPT LOAD", script.source)
+                return await execute("EVALSHA", *words)
 
     @asynccontextmanager
     async def subscription(self, *channels: str) -> AsyncIterator[PubSub]:
