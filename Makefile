@@ -13,7 +13,7 @@ ifneq ($(shell cat $(VENV)/where 2>/dev/null),$(CURDIR))
 $(shell rm -f $(VENV)/has-lab $(VENV)/has-test)
 endif
 
-.PHONY: help lab test setup lint protos clean
+.PHONY: help lab test setup lint notebooks protos clean
 .NOTPARALLEL:
 
 help: ## show these lines
@@ -35,6 +35,9 @@ lint: $(VENV)/has-test ## ruff and mypy
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
+
+notebooks: $(VENV)/has-lab ## run the notebooks and write them as they are committed
+	$(BIN)/python -m chatlab.course.publish
 
 protos: $(VENV)/has-test ## make chatlab/v1 from protos/
 	$(BIN)/python -m grpc_tools.protoc -I protos --python_out=. --pyi_out=. \

@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from chatlab.errors import InvalidInput
-from chatlab.tables import card
+from chatlab.tables import card, shown
 
 #: Longest name: 64 characters, and 96 bytes of UTF-8 (AMQP names end at 255 bytes).
 NAME_CHARACTERS = 64
@@ -46,6 +46,9 @@ class Message(NamedTuple):
     sent_at: float
     #: The sender's Lamport clock; 0 from an outsider.
     clock: int
+
+    def __repr__(self) -> str:
+        return f"<Message {self.id} from {self.sender} to {self.to}: {shown(self.body)!r}>"
 
     def _repr_html_(self) -> str:
         return card(

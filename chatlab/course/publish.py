@@ -3,13 +3,15 @@
 Committed notebooks are executed, so that a reader on the web sees the pictures. To keep them
 comparable, execution counts run 1..n, metadata and widget state are dropped, progress and
 stderr are removed, and what belongs to one run (times of day, the lab's random suffix)
-becomes dots.
+becomes dots. The pictures also become files in ``pictures/``, for the README.
 """
 
 from __future__ import annotations
 
 import re
 import sys
+from base64 import b64decode
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,10 @@ def publish(path: Path) -> None:
     client.execute()
     normalise(book)
     nbformat.write(book, path)
+    for number, png in enumerate(_pictures(book), 1):
+        file = path.parent / "pictures" / f"{path.stem}-{number}.png"
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(png)
 
 
 def normalise(book: Any) -> None:
@@ -52,6 +58,13 @@ def normalise(book: Any) -> None:
             for kind, content in output.get("data", {}).items():
                 if kind.startswith("text/"):
                     output.data[kind] = _undated(content)
+
+
+def _pictures(book: Any) -> Iterator[bytes]:
+    for cell in book.cells:
+        for output in cell.get("outputs", ()):
+            if "image/png" in output.get("data", {}):
+                yield b64decode(output.data["image/png"])
 
 
 def _kept(output: Any) -> bool:

@@ -127,3 +127,9 @@ def test_frames_hold_at_most_512_kib_of_bodies() -> None:
     frames = list(batches(message(body) for body in bodies))
     sizes = [sum(len(m.body.encode()) for m in frame) for frame in frames]
     assert sizes == [512 * 1024, 512 * 1024, 4 * 65536 + 1]
+
+
+def test_a_message_reads_as_a_sentence_and_its_body_is_cut() -> None:
+    message = Message("ana:1:1", "ana", 1, "bob", "x" * 500, 1, 0.0, 1)
+    assert repr(message).startswith("<Message ana:1:1 from ana to bob: 'xxx")
+    assert len(repr(message)) < 120
