@@ -112,7 +112,7 @@ class Lab:
         m.check_name(name, "lab name")
         with _kernel_lock:
             running = _running.get(name)
-            if running is not None and fresh:
+            if running is not None and (fresh or running.lease.lost):
                 running.close()
             elif running is not None:
                 if breakable and not running.breakable:

@@ -237,9 +237,7 @@ class Seat:
                 async with asyncio.timeout(5):
                     await self.offline()
         if self._remote is not None:
-            await self._remote.close()
-            with contextlib.suppress(ChatlabError):
-                await self._host.lease.signal(self._child, "terminate")
+            await self._end_process(self._remote)
         self._client = self._remote = None
         for link in self._links.values():
             await link.close()
@@ -247,6 +245,11 @@ class Seat:
         for inbox in self.inboxes.values():
             inbox.end(ChatClosed("The scene of this handle is over."))
         self.where = "offline"
+
+    async def _end_process(self, remote: Any) -> None:
+        await remote.close()
+        with contextlib.suppress(ChatlabError):  # it has ended already
+            await self._host.lease.signal(self._child, "terminate")
 
     # -- the links
 
@@ -326,7 +329,9 @@ class Seat:
             self.where = "offline"
             if self._client is not None:
                 self._leaving = asyncio.ensure_future(self._client.end())
-                self._client = None
+            elif self._remote is not None:
+                self._leaving = asyncio.ensure_future(self._end_process(self._remote))
+            self._client = self._remote = None  # the next life is a new one
         elif chat.startswith("group:"):
             self.groups.pop(chat.partition(":")[2], None)
 

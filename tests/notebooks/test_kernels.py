@@ -46,6 +46,13 @@ def test_a_notebook_gives_the_same_from_two_kernels_at_once_and_again(path: Path
     assert results[0] and results[0] == results[1] == results[2]
 
 
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_section_of_a_notebook_may_be_run_twice(path: Path) -> None:
+    book = nbformat.read(path, as_version=4)
+    number = sum(cell.cell_type == "code" for cell in book.cells)
+    assert drive("sections_twice", str(path)) == 2 * number
+
+
 def open_labs(settings: Settings) -> list[str]:
     with BackgroundLoop("look") as loop:
         status = loop.call(services.status(settings))
