@@ -26,6 +26,8 @@ module that owns the driver: it raises one of these ``from`` them.
 
 from __future__ import annotations
 
+from typing import Any
+
 NO_EFFECT = "Nothing was changed."
 
 
@@ -67,6 +69,9 @@ class InvalidInput(ChatlabError, ValueError):
 class SendFailed(ChatlabError):
     """The message was definitely not accepted: nobody will see it."""
 
+    #: The message's :class:`chatlab.messages.Receipt`, where there is one.
+    receipt: Any = None
+
     effect = "The message was not accepted; nobody will see it."
     todo = "Send it again when the cause is gone."
 
@@ -91,6 +96,9 @@ class MailboxFull(SendFailed):
 
 class SendUncertain(ChatlabError):
     """Nobody knows whether the message was accepted (a time-out, a lost connection)."""
+
+    #: The message's :class:`chatlab.messages.Receipt`, where there is one.
+    receipt: Any = None
 
     effect = "It may or may not have been accepted."
     todo = "Sending it again with the same id is safe: a second copy is dropped."

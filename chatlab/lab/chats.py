@@ -57,7 +57,7 @@ class Chat:
         """
         (receipt,) = self._send([m.check_body(body)], [id] if id else [])
         if receipt.outcome == "failed":
-            kind = getattr(errors, receipt.error or "SendFailed", SendFailed)
+            kind: type[SendFailed] = getattr(errors, receipt.error, SendFailed)
             raise _with(kind(receipt.reason, SendFailed.effect), receipt)
         if receipt.outcome == "uncertain":
             raise _with(SendUncertain(receipt.reason), receipt)
@@ -292,9 +292,9 @@ def check_options(role: str, prefetch: int, ack: str, work: float) -> dict[str, 
     return {"role": role, "prefetch": prefetch, "ack": ack, "work": float(work)}
 
 
-def _with(error: Any, receipt: Receipt) -> Exception:
+def _with(error: SendFailed | SendUncertain, receipt: Receipt) -> Exception:
     error.receipt = receipt
-    return error  # type: ignore[no-any-return]
+    return error
 
 
 def _local(message: Message) -> time.struct_time:

@@ -64,6 +64,9 @@ class _Stream:
                 self._task.cancel()
 
 
+#: How long acknowledgements are collected before the store is told: a tenth of its work
+#: under single messages. Nobody waits for it.
+SETTLE_SECONDS = 0.02
 #: No entry takes more in a store: a body of characters that JSON escapes, and its envelope.
 LARGEST_ENTRY = 6 * BODY_BYTES + 4096
 
@@ -85,6 +88,11 @@ class _Window:
         self.offered: list[Entry] = []
         #: A look is on its way: what is offered now may come out of order.
         self.looking = False
+        #: Acknowledged by the client, and not yet said to the store.
+        self.settled = asyncio.Event()
+        #: Held while the store is told.
+        self.telling = asyncio.Lock()
+        self._settled = ("", 0, 0)
         self._entries: deque[tuple[str, int]] = deque()
 
     def __len__(self) -> int:
@@ -121,15 +129,22 @@ class _Window:
         self.bytes += sum(entry.size for entry in entries)
         self._entries.extend((entry.position, entry.size) for entry in entries)
 
-    def ack(self, through: int) -> tuple[str, int, int]:
-        """Forget all up to the delivery of that number: position, how many, bytes."""
+    def ack(self, through: int) -> None:
+        """Forget all up to the delivery of that number; the store is told later."""
         count, size, position = through - self.acked, 0, ""
         for _ in range(count):
             position, length = self._entries.popleft()
             size += length
         self.acked = through
         self.bytes -= size
-        return position, count, size
+        self._settled = (position, self._settled[1] + count, self._settled[2] + size)
+        self.settled.set()
+
+    def take_settled(self) -> tuple[str, int, int]:
+        """What to tell the store: position, how many, bytes."""
+        taken, self._settled = self._settled, ("", 0, 0)
+        self.settled.clear()
+        return taken
 
 
 class PrivateChat(pb_grpc.PrivateChatServicer):
@@ -278,10 +293,12 @@ class PrivateChat(pb_grpc.PrivateChatServicer):
             try:
                 await context.send_initial_metadata(())
                 handing = self._hand_out(hold, window, context)
-                await _first_of(handing, self._take_acks(hold, window, context))
+                await _first_of(
+                    handing, self._take_acks(window, context), self._settle(hold, window)
+                )
             finally:
                 # Not interrupted by a second cancellation: the mailbox must be let go.
-                await asyncio.shield(self._spawn(self._detach(hold)))
+                await asyncio.shield(self._spawn(self._detach(hold, window)))
 
     async def _hand_out(self, hold: Hold, window: _Window, context: Context) -> None:
         """Until the client left and has acknowledged all."""
@@ -315,25 +332,45 @@ class PrivateChat(pb_grpc.PrivateChatServicer):
         window.more |= len(entries) == count or left < LARGEST_ENTRY
         return entries
 
-    async def _take_acks(self, hold: Hold, window: _Window, context: Context) -> None:
+    async def _take_acks(self, window: _Window, context: Context) -> None:
         """Until the client closes its side."""
         while (request := await context.read()) is not grpc.aio.EOF:
             if request.acked > window.handed:
                 raise InvalidInput(f"Only {window.handed} messages were handed out.")
             if request.acked > window.acked:
-                await self._store.ack(hold, *window.ack(request.acked))
+                window.ack(request.acked)
             window.leaving |= request.leaving
             window.changed.set()
 
-    async def _detach(self, hold: Hold) -> None:
-        with suppress(ChatlabError):  # the hold ends with the server's own lease
-            await self._store.detach(hold)
+    async def _settle(self, hold: Hold, window: _Window) -> None:
+        """Tell the store what was acknowledged, a little later and together: a server that
+        dies before has the client shown so much again, marked as redelivered."""
+        while True:
+            await window.settled.wait()
+            await asyncio.sleep(SETTLE_SECONDS)
+            # Once begun it is finished, also when the stream ends meanwhile.
+            await asyncio.shield(self._spawn(self._tell(hold, window)))
+
+    async def _tell(self, hold: Hold, window: _Window) -> None:
+        async with window.telling:
+            if window.settled.is_set():
+                await self._store.ack(hold, *window.take_settled())
+
+    async def _detach(self, hold: Hold, window: _Window) -> None:
+        for work in (self._tell(hold, window), self._store.detach(hold)):
+            with suppress(ChatlabError):  # the hold ends with the server's own lease
+                await work
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
         return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # raised by whoever waits for it; nobody may wait any more
 
 
 def _taken(user: str) -> Taken:

@@ -74,6 +74,16 @@ def test_messages_wait_for_who_is_away_and_come_in_order(lab: Lab, backend: str)
 
 
 @pytest.mark.parametrize("backend", PRIVATE)
+def test_what_was_seen_just_before_leaving_does_not_wait(lab: Lab, backend: str) -> None:
+    ana, bob = lab.users("ana", "bob")
+    chat, inbox = ana.private_chat("bob", backend), bob.private_chat("ana", backend)
+    for _ in range(10):
+        inbox.wait_for(chat.send("seen"))
+        with bob.away():
+            assert chat.send("waits").waiting == 1
+
+
+@pytest.mark.parametrize("backend", PRIVATE)
 def test_a_crashed_user_comes_back_as_a_new_incarnation_and_finds_what_waited(
     lab: Lab, backend: str
 ) -> None:

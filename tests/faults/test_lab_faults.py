@@ -80,7 +80,7 @@ def test_a_send_of_unknown_outcome_may_be_repeated_and_arrives_once(lab: Lab) ->
     with pytest.raises(SendUncertain) as caught:
         chat.send("did it arrive?")
     lab.server.resume()
-    again = chat.send("did it arrive?", id=caught.value.receipt.id)  # type: ignore[attr-defined]
+    again = chat.send("did it arrive?", id=caught.value.receipt.id)
     assert inbox.wait_for(again, timeout=20).body == "did it arrive?"
     lab.settle()
     assert len(inbox.received) == 1
