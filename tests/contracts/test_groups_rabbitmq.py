@@ -338,12 +338,11 @@ async def test_two_members_leave_in_any_order_and_nobody_else_is_touched(
 
 
 async def test_a_queue_deleted_under_its_member_is_said_and_may_be_joined_again(
-    rig: Rig, backend: str, management: Management, namespace: Namespace, journal: Journal
+    rig: Rig, management: Management, namespace: Namespace, journal: Journal
 ) -> None:
-    if backend == TRANSIENT:
-        pytest.skip("RabbitMQ lets nobody else delete an exclusive queue")
+    """Of a durable queue: nobody else can delete an exclusive one."""
     ana, bob = rig.people("ana", "bob")
-    room = await bob.join("sd", backend)
+    room = await bob.join("sd", DURABLE)
     await management.delete("queues", namespace[0].vhost, queue_name("sd", "bob"))
     await eventually(lambda: bob.ends)
     assert isinstance(bob.ends[0], ChatClosed)
