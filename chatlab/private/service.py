@@ -64,8 +64,8 @@ class _Stream:
                 self._task.cancel()
 
 
-#: How long acknowledgements are collected before the store is told: a tenth of its work
-#: under single messages. Nobody waits for it.
+#: How long acknowledgements are collected before the store is told once for all of them.
+#: Nobody waits for it.
 SETTLE_SECONDS = 0.02
 #: No entry takes more in a store: a body of characters that JSON escapes, and its envelope.
 LARGEST_ENTRY = 6 * BODY_BYTES + 4096
