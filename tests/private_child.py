@@ -23,7 +23,7 @@ async def main(address: str, user: str, incarnation: str, secret: str) -> None:
         incarnation=int(incarnation),
         secret=secret,
         settings=Settings.load(),
-        record=lambda _: None,
+        record=lambda *_: None,
         rabbitmq=RabbitAddress(host="127.0.0.1", port=1, user="", password=""),
         redis=RedisAddress(host="127.0.0.1", port=1),
     )

@@ -64,7 +64,9 @@ class Person:
         return self.life.message(private(self.life.user, to), to, body)
 
     async def send(self, to: str, *bodies: str) -> list[Receipt]:
-        return await self.client.send([self.message(to, body) for body in bodies])
+        return await self.client.send(
+            self.life.messages(private(self.life.user, to), to, bodies)
+        )
 
 
 class Rig:

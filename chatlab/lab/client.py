@@ -216,12 +216,11 @@ class Client:
         self, chat: str, to: str, backend: str, bodies: Sequence[str], ids: Sequence[str] = ()
     ) -> list[Receipt]:
         """Send in order; one receipt a message, whatever became of it."""
-        given = [*ids, *[None] * (len(bodies) - len(ids))]
-        batch = [
-            self.life.message(chat, to, body, id)
-            for body, id in zip(bodies, given, strict=True)
+        again = [
+            self.life.message(chat, to, body, id) for body, id in zip(bodies, ids, strict=False)
         ]
-        return await self._sender(chat, to, backend)(batch)
+        new = self.life.messages(chat, to, bodies[len(ids) :])
+        return await self._sender(chat, to, backend)([*again, *new])
 
     def _sender(
         self, chat: str, to: str, backend: str

@@ -9,13 +9,15 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from chatlab.errors import ChatlabError
-from chatlab.journal import Row
 from chatlab.messages import Message
 
 T = TypeVar("T")
+
+#: Facts that an inbox takes.
+FED = frozenset({"Sent", "Failed", "Delivered", "Reached"})
 
 
 class Inbox:
@@ -27,18 +29,29 @@ class Inbox:
         self.received: list[Message] = []
         #: Both directions: own messages when sent, others when shown.
         self.messages: list[Message] = []
+        #: Ids of own messages that were not accepted, and that receivers have acknowledged
+        #: (each stands for those before it, too).
+        self.failed: dict[str, None] = {}
+        self.reached: dict[str, None] = {}
         #: Why nothing more will come; None while it may.
         self.ended: ChatlabError | None = None
         self._condition = threading.Condition()
         self._waiters = 0
 
-    def feed(self, row: Row) -> None:
-        """Take a Sent or Delivered fact of this user and conversation."""
-        message = row[5]
-        if row[0] == "Delivered":
-            self.received.append(message)
-        if row[0] == "Sent" or message.sender != self.user:
-            self.messages.append(message)
+    def feed(self, kind: str, values: list[Any]) -> None:
+        """Take facts of one of the kinds :data:`FED`, of this user and conversation.
+
+        Args:
+            values: what each is about: the message, or its id.
+        """
+        if kind == "Delivered":
+            self.received += values
+        if kind == "Sent":
+            self.messages += values
+        elif kind == "Delivered":
+            self.messages += [message for message in values if message.sender != self.user]
+        else:
+            (self.reached if kind == "Reached" else self.failed).update(dict.fromkeys(values))
         self._wake()
 
     def end(self, why: ChatlabError) -> None:

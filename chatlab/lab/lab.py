@@ -274,9 +274,9 @@ class Lab:
         """The journal of the current scene."""
         return self.current.journal
 
-    def record(self, row: Row) -> None:
-        """Append a fact to the current scene's journal (any thread)."""
-        self.current.journal.append(row)
+    def record(self, *rows: Row) -> None:
+        """Append facts to the current scene's journal (any thread)."""
+        self.current.journal.append(*rows)
 
     # -- the services' faults on one user
 
@@ -424,7 +424,7 @@ def _presence_row(entry: Presence) -> dict[str, Any]:
     return {**{f.name: getattr(entry, f.name) for f in fields(entry)}, "since": since}
 
 
-def _drop(_row: Row) -> None:
+def _drop(*_rows: Row) -> None:
     """Takes facts that belong to no scene any more."""
 
 

@@ -277,10 +277,11 @@ class _Child:
         self._peer = Peer(reader, writer, self._do)
         await self._peer.serve()
 
-    def _record(self, row: Row) -> None:
-        self._facts.sendall(encode(row).encode() + b"\n")
+    def _record(self, *rows: Row) -> None:
+        lines = "".join(encode(row) + "\n" for row in rows)
+        self._facts.sendall(lines.encode())
         assert self._peer is not None
-        self._peer.facts += 1
+        self._peer.facts += len(rows)
 
     async def _do(self, verb: str, args: dict[str, Any]) -> Any:
         if verb == "ticket":
@@ -289,7 +290,7 @@ class _Child:
         assert self._client is not None
         value = await getattr(self._client, verb)(**args)
         if verb == "send":
-            return [{f.name: getattr(r, f.name) for f in fields(Receipt)} for r in value]
+            return [receipt._asdict() for receipt in value]
         return value
 
     async def _locate(self, kind: str) -> str:

@@ -18,13 +18,15 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from chatlab import messages as m
 from chatlab.errors import ChatClosed, ChatlabError, InvalidInput, NotPossible, SendFailed
 from chatlab.journal import Row, now
 from chatlab.lab.client import WHOLE, Client, Ticket
-from chatlab.lab.inbox import Inbox
+from chatlab.lab.inbox import FED, Inbox
 from chatlab.services.links import Link
 
 if TYPE_CHECKING:
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 
 #: A group of this name would share queue names with the presence of users.
 RESERVED = ("presence",)
+
+_KIND_AND_CHAT = itemgetter(0, 4)
 
 Where = Literal["online", "offline", "crashed", "frozen"]
 LinkFault = Literal["cut", "slow", "freeze"]
@@ -45,7 +49,7 @@ class Host(Protocol):
     settings: Settings
     links: bool
 
-    def record(self, row: Row) -> None: ...
+    def record(self, *rows: Row) -> None: ...
     async def server_address(self, kind: str) -> tuple[str, int]: ...
 
 
@@ -314,11 +318,12 @@ class Seat:
     def _fact(self, kind: str, *rest: Any) -> None:
         self._host.record((kind, now(), self.name, self.incarnation, WHOLE, *rest))
 
-    def _record(self, row: Row) -> None:
+    def _record(self, *rows: Row) -> None:
         """Every fact of this user's client: into the journal, messages into the inbox."""
-        self._host.record(row)
-        if row[0] == "Delivered" or row[0] == "Sent":
-            self.inbox(row[4]).feed(row)
+        self._host.record(*rows)
+        for (kind, chat), run in groupby(rows, _KIND_AND_CHAT):
+            if kind in FED:
+                self.inbox(chat).feed(kind, [row[5] for row in run])
 
     def _ended(self, chat: str, error: ChatlabError) -> None:
         """A conversation was ended from outside; all of them by a takeover."""

@@ -22,7 +22,8 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from itertools import repeat
+from typing import Any, TypeVar
 
 import grpc.aio
 
@@ -33,7 +34,8 @@ from chatlab.private import wire
 from chatlab.private.channel import error_of
 from chatlab.private.connection import Connection
 from chatlab.private.outbox import Job, Outbox, chat_of
-from chatlab.v1 import private_chat_pb2 as pb
+
+T = TypeVar("T")
 
 #: The conversation name of facts about the connection to the chat server.
 MAILBOX = "mailbox"
@@ -42,6 +44,12 @@ CLOSE_SECONDS = 1.0
 #: First and longest pause before connecting again, seconds; doubled each time, halved at
 #: random so that clients do not come all at once.
 BACKOFF_SECONDS = (0.05, 2.0)
+
+#: Acknowledgements follow each other after so many seconds …
+ACK_SECONDS = 0.01
+#: … or when so many messages wait for theirs, or so many characters in them.
+ACK_MESSAGES = 250
+ACK_CHARACTERS = 64 * 1024
 
 #: Answers ``host:port`` of the chat server, as this user reaches it.
 Locate = Callable[[], Awaitable[str]]
@@ -71,13 +79,15 @@ class MailboxClient:
         self._locate = locate
         self._on_message = on_message
         self._on_end = on_end
-        self._outbox = Outbox(life)
+        self._awaiting = life.awaiting(backend)
+        self._outbox = Outbox(life, self._awaiting)
         self._seen = life.seen(MAILBOX)
         self._connection: Connection | None = None
         self._runner: asyncio.Task[None] | None = None
         self._error: ChatlabError | None = ChatClosed("The private chats are not open.")
         self._work = asyncio.Event()
         self._jobs: set[Job] = set()
+        self._acks: _Acks | None = None
 
     @property
     def connected(self) -> bool:
@@ -124,8 +134,9 @@ class MailboxClient:
         connection = self._connection
         with contextlib.suppress(TimeoutError, grpc.aio.AioRpcError):
             async with asyncio.timeout(CLOSE_SECONDS):
-                if connection is not None:
+                if connection is not None and self._acks is not None:
                     await asyncio.gather(*(asyncio.shield(job.done) for job in self._jobs))
+                    self._acks.hurry()
                     await connection.leave()
                     await asyncio.shield(runner)
         runner.cancel()
@@ -173,6 +184,40 @@ class MailboxClient:
         finally:
             self._jobs.discard(job)
 
+    # -- asking
+
+    async def history(self, peer: str, limit: int) -> list[Message]:
+        """The conversation with ``peer`` so far, oldest first: what this account sent, and
+        what it was shown and has acknowledged, in this life and in earlier ones.
+
+        Args:
+            limit: the newest so many, 1 to 1,000.
+
+        Raises:
+            ServiceUnavailable: no connection now, or no answer in time.
+            InvalidInput: a limit out of its range.
+        """
+        return await self._ask(lambda connection: connection.history(peer, limit))
+
+    async def presence(self, names: Sequence[str]) -> list[tuple[str, bool, float]]:
+        """Of each account in ``names`` (at most 100): its name, whether it receives now, and
+        when it last did (seconds since the epoch, 0: never).
+
+        Raises:
+            ServiceUnavailable: no connection now, or no answer in time.
+        """
+        return await self._ask(lambda connection: connection.presence(names))
+
+    async def _ask(self, question: Callable[[Connection], Awaitable[T]]) -> T:
+        if self._error is not None:
+            raise self._error
+        if self._connection is None:
+            raise ServiceUnavailable("The chat server is not connected now.")
+        try:
+            return await question(self._connection)
+        except grpc.aio.AioRpcError as failure:
+            raise error_of(failure) from failure
+
     # -- the connection, while it lasts and after
 
     async def _run(self, connection: Connection) -> None:
@@ -219,10 +264,12 @@ class MailboxClient:
     async def _serve(self, connection: Connection) -> ChatlabError:
         """Until the connection ends; returns why."""
         self._connection = connection
+        acks = self._acks = _Acks(self.life, connection)
         works = (
             self._write(connection),
             self._read_receipts(connection),
-            self._receive(connection),
+            self._receive(connection, acks),
+            acks.run(),
         )
         tasks = [asyncio.create_task(work) for work in works]
         self._work.set()
@@ -247,35 +294,100 @@ class MailboxClient:
                     await connection.write(frame)
 
     async def _read_receipts(self, connection: Connection) -> None:
-        while (runs := await connection.receipts()) is not None:
+        while (answers := await connection.answers()) is not None:
             await self.life.gate.wait()
-            self._outbox.answer(runs)
+            self._outbox.answer(answers)
             if self._outbox.ready:
                 self._work.set()
 
-    async def _receive(self, connection: Connection) -> None:
-        count = 0
-        gate = self.life.gate
-        while (deliveries := await connection.deliveries()) is not None:
-            for delivery in deliveries:
-                if not gate.is_set():
-                    await gate.wait()
-                self._show(delivery)
-            count += len(deliveries)
-            await connection.acknowledge(count)
-            for delivery in deliveries:
-                self.life.fact("Acked", chat_of(self.life.user, delivery.sender), delivery.id)
+    async def _receive(self, connection: Connection, acks: _Acks) -> None:
+        life = self.life
+        if self._awaiting:
+            await connection.await_reached(list(self._awaiting))
+        while (frame := await connection.frame()) is not None:
+            await life.gate.wait()
+            for reached in frame.reached:
+                self._reached(reached.receiver, reached.id)
+            for delivery in frame.deliveries:
+                messages = wire.delivered(delivery, life.user)
+                self._show(messages, delivery.redelivered)
+                acks.add(messages)
 
-    def _show(self, delivery: pb.Delivery) -> None:
-        life, message = self.life, wire.delivered(delivery, self.life.user)
-        chat = chat_of(message.sender, self.life.user)
-        life.clock.see(message.clock)
+    def _show(self, messages: list[Message], redelivered: bool) -> None:
+        """What one sender sent: to the user, but for what this life was shown already."""
+        life, sender = self.life, messages[0].sender
+        chat = chat_of(sender, life.user)
+        life.clock.see(*[message.clock for message in messages])
         # Ids are unique per sender only: nobody can make another's message look seen.
-        if not self._seen.add(f"{message.sender}/{message.id}"):
-            life.fact("Discarded", chat, message.id)
-            return
-        life.fact("Delivered", chat, message, delivery.redelivered)
-        self._on_message(message, delivery.redelivered)
+        fresh: list[Message] = []
+        again: list[str] = []
+        for message in messages:
+            if self._seen.add(f"{sender}/{message.id}"):
+                fresh.append(message)
+            else:
+                again.append(message.id)
+        life.facts("Delivered", chat, fresh, repeat(redelivered))
+        for message in fresh:
+            self._on_message(message, redelivered)
+        life.facts("Discarded", chat, again)
+
+    def _reached(self, receiver: str, id: str) -> None:
+        """A receiver's client has acknowledged ``id``, and what we sent it before."""
+        self.life.fact("Reached", chat_of(self.life.user, receiver), id)
+        if self._awaiting.get(receiver) == id:
+            del self._awaiting[receiver]
+
+
+class _Acks:
+    """The acknowledgements of one connection: at once when it is quiet, else together.
+
+    Nobody waits for one, so it need not cost a frame for each message: after one has left the
+    next leaves :data:`ACK_SECONDS` later, or as soon as it takes a good part of what the
+    server lets be unacknowledged. A client that is killed before has just that tail shown
+    again, marked as redelivered.
+    """
+
+    def __init__(self, life: Life, connection: Connection) -> None:
+        self._life = life
+        self._connection = connection
+        self._shown = 0
+        self._messages = 0
+        self._characters = 0
+        self._due: list[list[Message]] = []
+        self._now = asyncio.Event()
+        self._hurried = False
+        self._next = 0.0  # when an acknowledgement may leave, by the loop's clock
+
+    def add(self, messages: list[Message]) -> None:
+        """They were shown, all from one sender."""
+        if not self._due:
+            self._messages = self._characters = 0
+            asyncio.get_running_loop().call_at(self._next, self._now.set)
+        self._due.append(messages)
+        self._shown += len(messages)
+        self._messages += len(messages)
+        self._characters += sum([len(message.body) for message in messages])
+        many = self._messages >= ACK_MESSAGES or self._characters >= ACK_CHARACTERS
+        if self._hurried or many:
+            self._now.set()
+
+    def hurry(self) -> None:
+        """From now on at once: the client is leaving."""
+        self._hurried = True
+        self._now.set()
+
+    async def run(self) -> None:
+        """Until cancelled, or until the connection is lost."""
+        while True:
+            await self._now.wait()
+            self._now.clear()
+            due, self._due = self._due, []
+            if due:
+                self._next = asyncio.get_running_loop().time() + ACK_SECONDS
+                await self._connection.acknowledge(self._shown)
+            for messages in due:
+                chat = chat_of(self._life.user, messages[0].sender)
+                self._life.facts("Acked", chat, [message.id for message in messages])
 
 
 def _cause(errors: Sequence[BaseException | None]) -> ChatlabError:

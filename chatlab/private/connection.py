@@ -15,9 +15,10 @@ import grpc.aio
 
 from chatlab.client import Life
 from chatlab.errors import ServiceUnavailable
-from chatlab.messages import Message
+from chatlab.messages import BATCH_MESSAGES, Message
 from chatlab.private import wire
 from chatlab.private.channel import SESSION_KEY, error_of, open_channel
+from chatlab.private.wire import Answer
 from chatlab.v1 import private_chat_pb2 as pb
 from chatlab.v1 import private_chat_pb2_grpc as pb_grpc
 
@@ -25,10 +26,14 @@ from chatlab.v1 import private_chat_pb2_grpc as pb_grpc
 class Connection:
     """Made by :meth:`open`; ``close`` ends it without waiting for anybody."""
 
-    def __init__(self, channel: Any, sending: Any, receiving: Any) -> None:
+    def __init__(self, life: Life, channel: Any, stub: Any, session: str) -> None:
+        self._user = life.user
+        self._seconds = life.settings.send_seconds
         self._channel = channel
-        self._sending = sending
-        self._receiving = receiving
+        self._stub = stub
+        self._metadata = ((SESSION_KEY, session),)
+        self._sending: Any = None
+        self._receiving: Any = None
         self._asking = asyncio.Lock()  # gRPC allows one write at a time
 
     @classmethod
@@ -55,42 +60,73 @@ class Connection:
 
     @classmethod
     async def _start(cls, channel: Any, life: Life) -> Connection:
-        stub = pb_grpc.PrivateChatStub(channel)  # type: ignore[no-untyped-call]
+        stub = pb_grpc.PrivateChatServiceStub(channel)  # type: ignore[no-untyped-call]
         claim = pb.ClaimRequest(
             name=life.user, secret=life.secret, incarnation=life.incarnation
         )
         answer = await stub.Claim(claim, timeout=life.settings.send_seconds)
-        metadata = ((SESSION_KEY, answer.session),)
-        receiving = stub.Receive(metadata=metadata)
+        connection = cls(life, channel, stub, answer.session)
+        await connection._begin()
+        return connection
+
+    async def _begin(self) -> None:
+        receiving = self._receiving = self._stub.Receive(metadata=self._metadata)
         await receiving.initial_metadata()  # the server holds the mailbox for us now
         if receiving.done():
             await receiving.read()  # raises why
-        return cls(channel, stub.Send(metadata=metadata), receiving)
+        self._sending = self._stub.Send(metadata=self._metadata)
 
     async def write(self, messages: Sequence[Message]) -> None:
         """Send one frame."""
-        letters = [wire.letter_of(message) for message in messages]
-        await _write(self._sending, pb.SendRequest(letters=letters))
+        await _write(self._sending, pb.SendRequest(parcels=wire.parcels_of(messages)))
 
-    async def receipts(self) -> Sequence[pb.Receipt] | None:
-        """The answer to the oldest frame without one; None at the stream's end."""
+    async def answers(self) -> Sequence[Answer] | None:
+        """What became of the oldest messages without an answer; None at the stream's end."""
         response = await self._sending.read()
-        return None if response is grpc.aio.EOF else response.receipts
+        return (
+            None if response is grpc.aio.EOF else list(map(wire.answer_of, response.receipts))
+        )
 
-    async def deliveries(self) -> Sequence[pb.Delivery] | None:
-        """The next frame of messages; None at the stream's end."""
+    async def frame(self) -> pb.ReceiveResponse | None:
+        """The next frame; None at the stream's end."""
         response = await self._receiving.read()
-        return None if response is grpc.aio.EOF else response.deliveries
+        return None if response is grpc.aio.EOF else response
 
     async def acknowledge(self, through: int) -> None:
-        """The first ``through`` deliveries of this connection are dealt with."""
+        """The first ``through`` letters of this connection are dealt with."""
         async with self._asking:
             await _write(self._receiving, pb.ReceiveRequest(acked=through))
 
+    async def await_reached(self, receivers: Sequence[str]) -> None:
+        """Ask how far these receivers have come; the answers come in frames."""
+        for first in range(0, len(receivers), BATCH_MESSAGES):
+            some = receivers[first : first + BATCH_MESSAGES]
+            async with self._asking:
+                await _write(self._receiving, pb.ReceiveRequest(awaiting=some))
+
     async def leave(self) -> None:
-        """Ask to be handed nothing more; ``deliveries`` then comes to its end."""
+        """Ask to be handed nothing more; ``frame`` then comes to the stream's end."""
         async with self._asking:
             await _write(self._receiving, pb.ReceiveRequest(leaving=True))
+
+    async def history(self, peer: str, limit: int) -> list[Message]:
+        """The conversation with ``peer``, oldest first."""
+        me, found = self._user, list[Message]()
+        request = pb.GetHistoryRequest(peer=peer, limit=limit)
+        async for part in self._stub.GetHistory(
+            request, metadata=self._metadata, timeout=self._seconds
+        ):
+            for delivery in part.deliveries:
+                found += wire.delivered(delivery, me if delivery.sender == peer else peer)
+        return found
+
+    async def presence(self, names: Sequence[str]) -> list[tuple[str, bool, float]]:
+        """Name, whether it receives now, and when it last did, of those with an account."""
+        request = pb.GetPresenceRequest(names=names)
+        answer = await self._stub.GetPresence(
+            request, metadata=self._metadata, timeout=self._seconds
+        )
+        return [(entry.name, entry.online, entry.last_seen) for entry in answer.presences]
 
     async def close(self) -> None:
         """End streams and channel now."""

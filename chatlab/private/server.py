@@ -82,7 +82,7 @@ class ChatServer:
         """
         await self.store.open()
         self._server = grpc.aio.server(options=server_options(self._settings))
-        pb_grpc.add_PrivateChatServicer_to_server(self._service, self._server)  # type: ignore[no-untyped-call]
+        pb_grpc.add_PrivateChatServiceServicer_to_server(self._service, self._server)  # type: ignore[no-untyped-call]
         wanted = f"{self._host}:{self._port}"
         try:
             port = self._server.add_insecure_port(wanted)

@@ -24,12 +24,13 @@ from chatlab.journal import Acked, Connected, Delivered, Discarded, Disconnected
 from chatlab.messages import BATCH_BYTES, Message
 from chatlab.private.accounts import MemoryAccounts
 from chatlab.private.channel import SESSION_KEY, client_options
-from chatlab.private.mailbox import Entry, Limits, Stored
+from chatlab.private.mailbox import Batch, Limits, Stored, joined
 from chatlab.private.memory import MemoryMailboxes
 from chatlab.private.server import ChatServer
 from chatlab.private.service import _Window
 from chatlab.v1 import private_chat_pb2 as pb
 from chatlab.v1 import private_chat_pb2_grpc as pb_grpc
+from chatlab.v1.letter_pb2 import Letter
 
 
 async def test_a_message_to_somebody_online_arrives_and_waits_nowhere() -> None:
@@ -118,7 +119,7 @@ async def test_a_name_without_an_account_is_refused() -> None:
 async def bare_stub(r: Rig) -> AsyncIterator[Any]:
     """The service as a stock client sees it."""
     async with grpc.aio.insecure_channel(r.address, client_options(r.settings)) as channel:
-        yield pb_grpc.PrivateChatStub(channel)  # type: ignore[no-untyped-call]
+        yield pb_grpc.PrivateChatServiceStub(channel)  # type: ignore[no-untyped-call]
 
 
 async def test_without_a_valid_session_nothing_is_sent_or_received() -> None:
@@ -194,8 +195,8 @@ async def test_a_frame_over_the_limits_ends_the_stream_and_stores_nothing() -> N
         claim = pb.ClaimRequest(name="ana", secret=SECRET, incarnation=1)
         session = (await stub.Claim(claim)).session
         call = stub.Send(metadata=((SESSION_KEY, session),))
-        letter = pb.Letter(id="1", to="bob", body="x")
-        await call.write(pb.SendRequest(letters=[letter] * 101))
+        parcel = pb.Parcel(to="bob", letters=[Letter(id="1", body="x")] * 101)
+        await call.write(pb.SendRequest(parcels=[parcel]))
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await call.read()
         assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
@@ -527,8 +528,9 @@ async def test_streams_are_listed_while_they_are_open() -> None:
         await until_unconnected(r.server)
 
 
-def entry(position: str, size: int = 10) -> Entry:
-    return Entry(position, Message(position, "ana", 1, "bob", "x", 1, 0.0, 1), False, size)
+def batch(position: str, size: int = 10) -> Batch:
+    message = Message(position, "ana", 1, "bob", "x", 1, 0.0, 1)
+    return Batch([position], [message], [size])
 
 
 def settled() -> _Window:
@@ -540,9 +542,9 @@ def settled() -> _Window:
 
 def test_a_window_takes_an_offer_that_follows_what_it_has() -> None:
     window = settled()
-    window.offer("0", [entry("1")])
-    window.offer("1", [entry("2")])
-    assert [e.position for e in window.offered] == ["1", "2"]
+    window.offer("0", batch("1"))
+    window.offer("1", batch("2"))
+    assert joined(window.offered).positions == ["1", "2"]
     assert window.changed.is_set() and not window.more
 
 
@@ -552,5 +554,5 @@ def test_a_window_looks_instead_of_taking_an_offer_out_of_place(why: str) -> Non
     window.looking = why == "a look on its way"
     window.more = why == "news unseen"
     size = BATCH_BYTES + 1 if why == "no room" else 10
-    window.offer("7" if why == "a gap" else "0", [entry("8", size)])
+    window.offer("7" if why == "a gap" else "0", batch("8", size))
     assert window.offered == [] and window.more and window.changed.is_set()
