@@ -147,7 +147,7 @@ class _Window:
         return taken
 
 
-class PrivateChat(pb_grpc.PrivateChatServicer):
+class PrivateChat(pb_grpc.PrivateChatServiceServicer):
     """The service of one server.
 
     Args:

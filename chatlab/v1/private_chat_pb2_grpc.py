@@ -25,7 +25,7 @@ if _version_not_supported:
     )
 
 
-class PrivateChatStub(object):
+class PrivateChatServiceStub(object):
     """The chat server. Every call but Claim carries the session in the metadata
     "chatlab-session"; who sends and who receives follows from it alone.
     """
@@ -37,23 +37,23 @@ class PrivateChatStub(object):
             channel: A grpc.Channel.
         """
         self.Claim = channel.unary_unary(
-                '/chatlab.v1.PrivateChat/Claim',
+                '/chatlab.v1.PrivateChatService/Claim',
                 request_serializer=chatlab_dot_v1_dot_private__chat__pb2.ClaimRequest.SerializeToString,
                 response_deserializer=chatlab_dot_v1_dot_private__chat__pb2.ClaimResponse.FromString,
                 _registered_method=True)
         self.Send = channel.stream_stream(
-                '/chatlab.v1.PrivateChat/Send',
+                '/chatlab.v1.PrivateChatService/Send',
                 request_serializer=chatlab_dot_v1_dot_private__chat__pb2.SendRequest.SerializeToString,
                 response_deserializer=chatlab_dot_v1_dot_private__chat__pb2.SendResponse.FromString,
                 _registered_method=True)
         self.Receive = channel.stream_stream(
-                '/chatlab.v1.PrivateChat/Receive',
+                '/chatlab.v1.PrivateChatService/Receive',
                 request_serializer=chatlab_dot_v1_dot_private__chat__pb2.ReceiveRequest.SerializeToString,
                 response_deserializer=chatlab_dot_v1_dot_private__chat__pb2.ReceiveResponse.FromString,
                 _registered_method=True)
 
 
-class PrivateChatServicer(object):
+class PrivateChatServiceServicer(object):
     """The chat server. Every call but Claim carries the session in the metadata
     "chatlab-session"; who sends and who receives follows from it alone.
     """
@@ -86,7 +86,7 @@ class PrivateChatServicer(object):
         raise NotImplementedError('Method not implemented!')
 
 
-def add_PrivateChatServicer_to_server(servicer, server):
+def add_PrivateChatServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'Claim': grpc.unary_unary_rpc_method_handler(
                     servicer.Claim,
@@ -105,13 +105,13 @@ def add_PrivateChatServicer_to_server(servicer, server):
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
-            'chatlab.v1.PrivateChat', rpc_method_handlers)
+            'chatlab.v1.PrivateChatService', rpc_method_handlers)
     server.add_generic_rpc_handlers((generic_handler,))
-    server.add_registered_method_handlers('chatlab.v1.PrivateChat', rpc_method_handlers)
+    server.add_registered_method_handlers('chatlab.v1.PrivateChatService', rpc_method_handlers)
 
 
  # This class is part of an EXPERIMENTAL API.
-class PrivateChat(object):
+class PrivateChatService(object):
     """The chat server. Every call but Claim carries the session in the metadata
     "chatlab-session"; who sends and who receives follows from it alone.
     """
@@ -130,7 +130,7 @@ class PrivateChat(object):
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/chatlab.v1.PrivateChat/Claim',
+            '/chatlab.v1.PrivateChatService/Claim',
             chatlab_dot_v1_dot_private__chat__pb2.ClaimRequest.SerializeToString,
             chatlab_dot_v1_dot_private__chat__pb2.ClaimResponse.FromString,
             options,
@@ -157,7 +157,7 @@ class PrivateChat(object):
         return grpc.experimental.stream_stream(
             request_iterator,
             target,
-            '/chatlab.v1.PrivateChat/Send',
+            '/chatlab.v1.PrivateChatService/Send',
             chatlab_dot_v1_dot_private__chat__pb2.SendRequest.SerializeToString,
             chatlab_dot_v1_dot_private__chat__pb2.SendResponse.FromString,
             options,
@@ -184,7 +184,7 @@ class PrivateChat(object):
         return grpc.experimental.stream_stream(
             request_iterator,
             target,
-            '/chatlab.v1.PrivateChat/Receive',
+            '/chatlab.v1.PrivateChatService/Receive',
             chatlab_dot_v1_dot_private__chat__pb2.ReceiveRequest.SerializeToString,
             chatlab_dot_v1_dot_private__chat__pb2.ReceiveResponse.FromString,
             options,

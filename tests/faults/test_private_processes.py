@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +21,7 @@ from chatlab.errors import ServiceUnavailable
 from chatlab.private.mailbox import MailboxState
 from chatlab.private.redis import RedisMailboxes
 from chatlab.resp import Redis
-from chatlab.services.addresses import RabbitAddress, RedisAddress, to_dict
+from chatlab.services.addresses import RabbitAddress, RedisAddress, ServerAddress, to_dict
 from chatlab.services.links import Link
 from chatlab.settings import child_environ
 
@@ -51,7 +51,8 @@ async def process(*arguments: str, **environ: str) -> AsyncIterator[Process]:
 @asynccontextmanager
 async def receiver(r: Rig, user: str, incarnation: int) -> AsyncIterator[Process]:
     """A client in a process of its own, receiving."""
-    arguments = ("-m", "tests.private_child", r.address, user, str(incarnation), SECRET)
+    address = json.dumps(to_dict(r.address))
+    arguments = ("-m", "tests.private_child", address, user, str(incarnation), SECRET)
     async with process(*arguments) as child:
         assert await line(child) == "open"
         yield child
@@ -142,12 +143,12 @@ async def test_stopping_a_server_is_bounded_with_a_frozen_client() -> None:
 
 async def test_a_cut_link_loses_nothing_and_shows_nothing_twice() -> None:
     async with rig() as r:
-        host, port = r.address.split(":")
+        server = r.address
         links = []
 
         async def linked(user: str) -> Link:
-            link = Link((host, int(port)), user=user, service="server")
-            r.address = f"127.0.0.1:{await link.open()}"
+            link = Link((server.host, server.port), user=user, service="server")
+            r.address = server.through("127.0.0.1", await link.open())
             links.append(link)
             return link
 
@@ -158,7 +159,9 @@ async def test_a_cut_link_loses_nothing_and_shows_nothing_twice() -> None:
             person = r.person(user)
             address = r.address
 
-            async def locate(address: str = address) -> str:
+            async def locate(
+                _: Collection[str], address: ServerAddress = address
+            ) -> ServerAddress:
                 return address
 
             person.client._locate = locate
@@ -189,19 +192,19 @@ class Lab:
         self.config = config
         r.locate = self.locate  # type: ignore[method-assign]
 
-    async def locate(self) -> str:
-        address = await self.registry.find_server("mailbox-redis")
+    async def locate(self, avoid: Collection[str] = ()) -> ServerAddress:
+        address = await self.registry.find_server("mailbox-redis", avoid)
         if address is None:
             raise ServiceUnavailable("No chat server is registered.")
         return address
 
     @asynccontextmanager
     async def server(self) -> AsyncIterator[Process]:
-        before = await self.registry.find_server("mailbox-redis")
+        before = set(await self.registry.servers_of("mailbox-redis"))
         async with process("-m", "chatlab.private.server", str(self.config)) as child:
             async with asyncio.timeout(PATIENCE_SECONDS):
-                find = self.registry.find_server
-                while await find("mailbox-redis") in (None, before):  # noqa: ASYNC110
+                alive = self.registry.servers_of
+                while set(await alive("mailbox-redis")) <= before:  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
             yield child
 
