@@ -12,12 +12,12 @@ import json
 import secrets
 import sys
 import tempfile
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chatlab.errors import NotPossible, ServiceUnavailable
+from chatlab.errors import ChatlabError, NotPossible, ServiceUnavailable
 from chatlab.lab.client import locate_server
 from chatlab.services.addresses import ServerAddress, to_dict
 
@@ -82,18 +82,26 @@ class Servers:
         return {kind: e.server.streams() for kind, e in self._running.items() if e.server}
 
     async def _start(self, kind: str) -> _Running:
-        if self._lease.breakable:
-            return await self._spawn(kind)
+        running = _Running()
+        try:
+            await (self._spawn if self._lease.breakable else self._serve)(kind, running)
+        except BaseException:
+            with suppress(ChatlabError):  # the process has ended already
+                await self._end(running)
+            raise
+        return running
+
+    async def _serve(self, kind: str, running: _Running) -> None:
         from chatlab.private.accounts import RegisteredAccounts
         from chatlab.private.server import ChatServer, announced, open_store
         from chatlab.resp import Redis
 
-        running = _Running()
         redis = Redis(self._lease.redis, name="chat-server")
         running.stack.push_async_callback(redis.close)
         accounts = RegisteredAccounts(self._registry, redis)
-        server = running.server = ChatServer(open_store(kind, redis), accounts, self._settings)
+        server = ChatServer(open_store(kind, redis), accounts, self._settings)
         running.address = await server.start()
+        running.server = server
         running.stack.push_async_callback(server.stop)
         await running.stack.enter_async_context(
             announced(
@@ -101,20 +109,19 @@ class Servers:
                 *(self._settings.lease_seconds, running.token),
             )
         )
-        return running
 
-    async def _spawn(self, kind: str) -> _Running:
+    async def _spawn(self, kind: str, running: _Running) -> None:
         self._children += 1
-        running = _Running(child=f"{kind}-{self._children}")
+        child = f"{kind}-{self._children}"
         redis = to_dict(self._lease.redis)
         config = {"backend": kind, "redis": redis, "token": running.token}
         with tempfile.TemporaryDirectory(prefix="chatlab-") as folder:  # mode 0700
             file = Path(folder) / "server.json"
             file.write_text(json.dumps(config), encoding="utf-8")
             argv = [sys.executable, "-m", "chatlab.private.server", str(file)]
-            await self._lease.spawn(running.child, argv, self._settings.as_environ())
+            await self._lease.spawn(child, argv, self._settings.as_environ())
+            running.child = child
             running.address = await self._registered(kind, running.token)
-        return running
 
     async def _registered(self, kind: str, token: str) -> ServerAddress:
         try:

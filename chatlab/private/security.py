@@ -51,11 +51,7 @@ def check_host(host: str, lab_secret: str) -> None:
         NotPossible: it is a wildcard, or not loopback while there is no lab secret.
     """
     if not host or _is_wildcard(host):
-        raise NotPossible(
-            f"The chat server does not bind to {host or 'an empty host'}: clients could not "
-            "be told one address, and its certificate is for one.",
-            todo="Name one address of this machine.",
-        )
+        raise _wildcard(host)
     if not is_loopback(host) and not lab_secret:
         raise NotPossible(
             f"The chat server does not bind to {host} without a lab secret.",
@@ -84,7 +80,15 @@ async def check_name(host: str) -> None:
         ) from error
     for *_, address in found:
         if _is_wildcard(str(address[0])):
-            check_host("", "")
+            raise _wildcard(host)
+
+
+def _wildcard(host: str) -> NotPossible:
+    return NotPossible(
+        f"The chat server does not bind to {host or 'an empty host'}: clients could not be "
+        "told one address, and its certificate is for one.",
+        todo="Name one address of this machine.",
+    )
 
 
 def _is_wildcard(host: str) -> bool:

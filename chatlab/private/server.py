@@ -172,13 +172,16 @@ class ChatServer:
         """
         if self._server is None:
             return
-        with suppress(TimeoutError):
-            async with asyncio.timeout(STOP_SECONDS):
-                await self._health.enter_graceful_shutdown()
         self._service.end_all()
-        self._stop = asyncio.ensure_future(self._server.stop(grace))
+        self._stop = asyncio.ensure_future(self._end(grace))
         await asyncio.wait({self._stop}, timeout=grace + STOP_SECONDS)
         await self.store.close()
+
+    async def _end(self, grace: float) -> None:
+        with suppress(TimeoutError):  # who watches health may be frozen
+            async with asyncio.timeout(STOP_SECONDS / 2):
+                await self._health.enter_graceful_shutdown()
+        await self._server.stop(grace)
 
 
 class NameServer(Protocol):
