@@ -11,6 +11,7 @@
     ├── SendUncertain                      nobody knows; the same id may be sent again
     ├── WaitTimeout (also a TimeoutError)  what was waited for has not come (yet)
     ├── NameInUse                          the account's secret was not shown
+    ├── NotAdmitted                        the lab's secret was not shown
     ├── Taken                              a newer incarnation of this account took over
     ├── BackendMismatch                    the group exists with another backend
     ├── NotPossible                        refused here by rule (not breakable, links off)
@@ -115,6 +116,12 @@ class NameInUse(ChatlabError):
     """Somebody else holds this name and its lease lives."""
 
     todo = "Choose another name, or use the account's own secret."
+
+
+class NotAdmitted(ChatlabError):
+    """The chat server asks for the lab's secret, and another or none was shown."""
+
+    todo = "Set lab_secret (CHATLAB_LAB_SECRET, or chatlab.toml) to that of the lab's server."
 
 
 class Taken(ChatlabError):

@@ -1,18 +1,20 @@
 """A receiving client as a process of its own, to be killed or stopped by a test.
 
-``python -m tests.private_child ADDRESS USER INCARNATION SECRET`` prints ``open``, then one
-line a message: ``body`` or, when it was handed out before, ``body again``.
+``python -m tests.private_child ADDRESS USER INCARNATION SECRET`` (the address as JSON) prints
+``open``, then one line a message: ``body`` or, when it was handed out before, ``body again``.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
+from collections.abc import Collection
 
 from chatlab.client import Life
 from chatlab.messages import Message
 from chatlab.private import MailboxClient
-from chatlab.services.addresses import RabbitAddress, RedisAddress
+from chatlab.services.addresses import RabbitAddress, RedisAddress, ServerAddress
 from chatlab.settings import Settings
 
 
@@ -28,8 +30,8 @@ async def main(address: str, user: str, incarnation: str, secret: str) -> None:
         redis=RedisAddress(host="127.0.0.1", port=1),
     )
 
-    async def locate() -> str:
-        return address
+    async def locate(_: Collection[str]) -> ServerAddress:
+        return ServerAddress(**json.loads(address))
 
     def show(message: Message, redelivered: bool) -> None:
         print(message.body, "again" if redelivered else "", flush=True)

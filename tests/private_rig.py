@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
+from typing import Any
 
 from chatlab.client import Life
 from chatlab.errors import ChatlabError
@@ -15,7 +16,7 @@ from chatlab.private.accounts import Accounts, MemoryAccounts
 from chatlab.private.mailbox import Limits, Mailboxes
 from chatlab.private.memory import MemoryMailboxes
 from chatlab.private.server import ChatServer
-from chatlab.services.addresses import RabbitAddress, RedisAddress
+from chatlab.services.addresses import RabbitAddress, RedisAddress, ServerAddress
 from chatlab.settings import Settings
 
 SECRET = "s3cret"
@@ -81,14 +82,18 @@ class Rig:
         self.limits = limits
         self.journal = Journal(tier="stand-in")
         self.server: ChatServer | None = None
-        self.address = "127.0.0.1:1"
+        self.address = ServerAddress(host="127.0.0.1", port=1)
         self.people: list[Person] = []
+        #: More arguments for the server: host, tls.
+        self.options: dict[str, Any] = {}
 
-    async def locate(self) -> str:
+    async def locate(self, avoid: Collection[str]) -> ServerAddress:
         return self.address
 
     async def start(self) -> ChatServer:
-        self.server = ChatServer(self.store, self.accounts, self.settings, limits=self.limits)
+        self.server = ChatServer(
+            self.store, self.accounts, self.settings, limits=self.limits, **self.options
+        )
         self.address = await self.server.start()
         return self.server
 
@@ -121,7 +126,7 @@ class Rig:
         return [fact for fact in self.journal.facts(Delivered) if fact.user == user]
 
 
-def quick_settings(**changes: float) -> Settings:
+def quick_settings(**changes: float | str) -> Settings:
     return Settings(
         **{
             "send_seconds": 5.0,
@@ -141,6 +146,7 @@ async def rig(
     accounts: Accounts | None = None,
     settings: Settings | None = None,
     limits: Limits | None = None,
+    **options: Any,
 ) -> AsyncIterator[Rig]:
     """A started rig; everything that it made is closed afterwards."""
     limits = limits or Limits()
@@ -150,6 +156,7 @@ async def rig(
         settings or quick_settings(),
         limits,
     )
+    made.options = options
     await made.start()
     try:
         yield made

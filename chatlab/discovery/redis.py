@@ -8,7 +8,7 @@ key (below the prefix)    type    content
 ``leases``                zset    name -> when the presence ends, in ms of Redis' clock
 ``groups``                hash    group -> backend and since when
 ``members:<group>``       hash    member -> its life, and whether it is connected
-``servers``               hash    kind -> address, token and when it ends
+``servers``               hash    kind and token -> when it ends, and the address as JSON
 ========================  ======  ====================================================
 
 ``accounts`` outlives a scene, so that no life of an earlier one is taken for a newer one.
@@ -28,7 +28,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+import json
+import random
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 from operator import itemgetter
 from typing import Any, cast
 
@@ -42,6 +44,7 @@ from chatlab.errors import (
     Taken,
 )
 from chatlab.resp import Redis, Script, mapped
+from chatlab.services.addresses import ServerAddress, to_dict
 
 #: The backend of a group whose first member did not name one.
 DEFAULT_BACKEND = "rabbitmq-durable"
@@ -67,7 +70,7 @@ class Registry:
         self._lease_ms = round(lease_seconds * 1000)
         self._claims: dict[tuple[str, int], tuple[str, str]] = {}
         self._backends: dict[str, str] = {}
-        self._servers: dict[tuple[str, str], str] = {}
+        self._servers: dict[tuple[str, str], tuple[ServerAddress, bool]] = {}
 
     # Accounts: a name and the hash of a secret, for as long as the lab lives.
 
@@ -247,23 +250,25 @@ class Registry:
         (flat,) = await self._run(scripts.GROUP_MEMBERS, keys)
         return _members(flat)
 
-    # Servers: one address a kind, leased; the newest one counts.
+    # Servers: any number of a kind, each leased under a token of its own.
 
-    async def register_server(self, kind: str, address: str, token: str) -> None:
-        """Make this the server of its kind, in place of another.
+    async def register_server(
+        self, kind: str, address: ServerAddress, token: str, *, sole: bool = False
+    ) -> None:
+        """List this server.
 
         Args:
-            address: ``host:port``.
             token: chosen by the server; whoever shows it may renew and forget.
+            sole: it takes the place of all others of its kind.
         """
-        self._servers[kind, token] = address
+        self._servers[kind, token] = address, sole
         await self._renew_server(kind, token, first=True)
 
     async def renew_server(self, kind: str, token: str) -> None:
-        """Extend the lease from now; register again when it has ended.
+        """Extend the lease from now; list the server again when it has ended.
 
         Raises:
-            Taken: another server of this kind has registered since.
+            Taken: another one took the place of this sole server.
             InvalidInput: this registry has not registered that server.
         """
         if (kind, token) not in self._servers:
@@ -271,19 +276,36 @@ class Registry:
         await self._renew_server(kind, token, first=False)
 
     async def _renew_server(self, kind: str, token: str, *, first: bool) -> None:
-        address = self._servers[kind, token]
-        args = (kind, token, address, self._lease_ms, int(first))
+        address, sole = self._servers[kind, token]
+        text = json.dumps(to_dict(address))
+        args = (kind, token, text, self._lease_ms, int(first), int(sole))
         await self._run(scripts.RENEW_SERVER, ["servers"], *args)
 
     async def forget_server(self, kind: str, token: str) -> None:
-        """Remove the entry, if it is still this server's."""
+        """List the server of this token no longer."""
         self._servers.pop((kind, token), None)
         await self._run(scripts.FORGET_SERVER, ["servers"], kind, token)
 
-    async def find_server(self, kind: str) -> str | None:
-        """The address of the server of this kind; ``None`` when there is none alive."""
-        found = await self._run(scripts.FIND_SERVER, ["servers"], kind)
-        return found[0] if found else None
+    async def servers_of(self, kind: str) -> dict[str, ServerAddress]:
+        """The servers of this kind whose leases live: token -> address."""
+        (flat,) = await self._run(scripts.SERVERS_OF, ["servers"], kind)
+        return {
+            token: ServerAddress(**json.loads(text))
+            for token, text in zip(flat[::2], flat[1::2], strict=True)
+        }
+
+    async def find_server(self, kind: str, avoid: Collection[str] = ()) -> ServerAddress | None:
+        """One of the servers of this kind, at random; ``None`` when there is none alive.
+
+        A killed one is listed until its lease is over.
+
+        Args:
+            avoid: those that did not answer, as ``host:port``; one of them is the answer
+                only when there is no other.
+        """
+        alive = list((await self.servers_of(kind)).values())
+        better = [address for address in alive if str(address) not in avoid]
+        return random.choice(better or alive) if alive else None  # noqa: S311
 
     # The question itself.
 

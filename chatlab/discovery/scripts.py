@@ -3,7 +3,7 @@
 Each answers ``{"OK", …}`` or the name of a refusal and its details. Values are text with the
 free part last: ``accounts`` holds "digest newest-life", ``users`` "life since address" (since
 0: departed), ``groups`` "since backend", ``members:*`` "life connected", ``servers`` "end
-token address". Times are in ms of Redis' clock.
+address". Times are in ms of Redis' clock.
 """
 
 from __future__ import annotations
@@ -156,36 +156,48 @@ return {'OK'}
 #: members, users, leases
 GROUP_MEMBERS = Script(_NOW + _USER + _MEMBERS + "return {'OK', members(unpack(KEYS))}")
 
-#: servers | kind, token, address, lease, '1' when it takes the place of another
+#: servers | kind, token, address, lease, '1' when it registers, '1' when it is the only one of
+#: its kind. Entries whose lease is over are removed on the way: their servers are dead, or
+#: write them again.
 RENEW_SERVER = Script(
     _NOW
     + """
-local entry = redis.call('HGET', KEYS[1], ARGV[1])
-local ends, token = string.match(entry or '', '^(%d+) (%S+)')
-if entry and token ~= ARGV[2] and tonumber(ends) > now and ARGV[5] == '0' then
-  return {'SERVER', ARGV[1]}
+local mine = ARGV[1] .. ' ' .. ARGV[2]
+local found = redis.call('HGETALL', KEYS[1])
+for i = 1, #found, 2 do
+  local kind, ends = string.match(found[i], '^(%S+) '), string.match(found[i + 1], '^%d+')
+  if kind == ARGV[1] and found[i] ~= mine then
+    local over = tonumber(ends) <= now
+    if ARGV[6] == '1' and not over and ARGV[5] == '0' then return {'SERVER', kind} end
+    if over or ARGV[6] == '1' then redis.call('HDEL', KEYS[1], found[i]) end
+  end
 end
-redis.call('HSET', KEYS[1], ARGV[1], (now + ARGV[4]) .. ' ' .. ARGV[2] .. ' ' .. ARGV[3])
+redis.call('HSET', KEYS[1], mine, (now + ARGV[4]) .. ' ' .. ARGV[3])
 return {'OK'}
 """
 )
 
 #: servers | kind, token
 FORGET_SERVER = Script("""
-local entry = redis.call('HGET', KEYS[1], ARGV[1])
-local token = string.match(entry or '', '^%d+ (%S+)')
-if token == ARGV[2] then redis.call('HDEL', KEYS[1], ARGV[1]) end
+redis.call('HDEL', KEYS[1], ARGV[1] .. ' ' .. ARGV[2])
 return {'OK'}
 """)
 
-#: servers | kind
-FIND_SERVER = Script(
+#: servers | kind. Token and address of each.
+SERVERS_OF = Script(
     _NOW
     + """
-local entry = redis.call('HGET', KEYS[1], ARGV[1])
-local ends, address = string.match(entry or '', '^(%d+) %S+ (.*)$')
-if not ends or tonumber(ends) <= now then return {'OK'} end
-return {'OK', address}
+local alive = {}
+local found = redis.call('HGETALL', KEYS[1])
+for i = 1, #found, 2 do
+  local kind, token = string.match(found[i], '^(%S+) (.*)$')
+  local ends, address = string.match(found[i + 1], '^(%d+) (.*)$')
+  if kind == ARGV[1] and tonumber(ends) > now then
+    alive[#alive + 1] = token
+    alive[#alive + 1] = address
+  end
+end
+return {'OK', alive}
 """
 )
 

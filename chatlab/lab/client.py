@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal, Protocol
 
 from chatlab import messages as m
@@ -25,13 +26,16 @@ from chatlab.journal import Record
 from chatlab.messages import Message, Receipt
 from chatlab.private.client import MailboxClient
 from chatlab.resp import Redis
-from chatlab.services.addresses import RabbitAddress, RedisAddress
+from chatlab.services.addresses import RabbitAddress, RedisAddress, ServerAddress
 from chatlab.settings import Settings
 
 #: Begins the name of each online user's exclusive queue; the management API shows it.
 PRESENCE_QUEUE = "chatlab/presence/"
 #: The chat of facts about a user as a whole.
 WHOLE = ""
+#: Answers where a chat server of a kind is, through the user's link; rather none of those
+#: given, which have not answered.
+Locate = Callable[[str, Collection[str]], Awaitable[ServerAddress]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +57,7 @@ class Client:
     Args:
         ticket: who and where.
         record: takes the facts.
-        locate: kind of chat server (``mailbox-redis``) -> ``host:port``, through the
-            user's link.
+        locate: asked for a kind of chat server (``mailbox-redis``) at each connect.
         ended: called with a conversation (``""``: all of them) that was ended from outside:
             a takeover, a queue that was deleted.
     """
@@ -63,7 +66,7 @@ class Client:
         self,
         ticket: Ticket,
         record: Record,
-        locate: Callable[[str], Awaitable[str]],
+        locate: Locate,
         ended: Callable[[str, ChatlabError], None],
     ) -> None:
         self._ticket = ticket
@@ -137,9 +140,8 @@ class Client:
     async def mailbox(self, backend: str) -> None:
         """Send to and receive from the chat server of this kind. Idempotent."""
         if backend not in self._mailboxes:
-            box = MailboxClient(
-                self.life, backend, lambda: self._locate(backend), _shown, self._taken
-            )
+            locate = partial(self._locate, backend)
+            box = MailboxClient(self.life, backend, locate, _shown, self._taken)
             self._mailboxes[backend] = box
             try:
                 await box.open()
@@ -308,16 +310,17 @@ def _row(thing: str, name: str, value: Any) -> dict[str, Any]:
     return {"thing": thing, "name": name, "value": value}
 
 
-async def locate_server(registry: Registry, kind: str) -> tuple[str, int]:
-    """Where the chat server of a kind is, from the name server.
+async def locate_server(
+    registry: Registry, kind: str, avoid: Collection[str] = ()
+) -> ServerAddress:
+    """Where a chat server of a kind is, from the name server; rather none of ``avoid``.
 
     Raises:
         ServiceUnavailable: none is registered.
     """
-    found = await registry.find_server(kind)
+    found = await registry.find_server(kind, avoid)
     if found is None:
         raise ServiceUnavailable(
             f"No {kind} chat server is registered.", todo="Start it: lab.server.start()."
         )
-    host, _, port = found.rpartition(":")
-    return host, int(port)
+    return found

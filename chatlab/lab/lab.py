@@ -15,7 +15,7 @@ import queue
 import secrets
 import threading
 import time
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine
 from dataclasses import fields
 from typing import Any, TypeVar
 
@@ -37,6 +37,7 @@ from chatlab.lab.users import PRIVATE_BACKENDS, User
 from chatlab.loop import BackgroundLoop
 from chatlab.resp import Redis
 from chatlab.services import Lease, Progress, join
+from chatlab.services.addresses import ServerAddress
 from chatlab.services.management import Management
 from chatlab.settings import Settings
 from chatlab.tables import Table, card
@@ -377,9 +378,9 @@ class Lab:
             raise LabClosed(f"The lab {self.name} has been closed.")
         return self._loop.call(work)
 
-    async def server_address(self, kind: str) -> tuple[str, int]:
+    async def server_address(self, kind: str, avoid: Collection[str]) -> ServerAddress:
         """The name server's answer for a kind of chat server."""
-        return await self._servers.address(kind)
+        return await self._servers.address(kind, avoid)
 
     async def _has_group(self, name: str) -> bool:
         return await self._registry.find_group(name) is not None

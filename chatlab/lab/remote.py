@@ -25,7 +25,7 @@ import json
 import secrets
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -33,9 +33,9 @@ from typing import Any
 from chatlab import errors
 from chatlab.errors import ChatlabError, ServiceUnavailable
 from chatlab.journal import Record, Row, decode, encode
-from chatlab.lab.client import Client, Ticket
+from chatlab.lab.client import Client, Locate, Ticket
 from chatlab.messages import Receipt
-from chatlab.services.addresses import RabbitAddress, RedisAddress, to_dict
+from chatlab.services.addresses import RabbitAddress, RedisAddress, ServerAddress, to_dict
 from chatlab.settings import Settings, one_time_token
 
 #: A frame holds at most a full batch of the largest bodies, escaped.
@@ -137,7 +137,7 @@ class RemoteClient:
         self,
         ticket: Ticket,
         record: Record,
-        locate: Callable[[str], Awaitable[str]],
+        locate: Locate,
         ended: Callable[[str, ChatlabError], None],
         spawn: Callable[[list[str], dict[str, str]], Awaitable[object]],
         child_ended: Callable[[], Coroutine[Any, Any, object]],
@@ -217,7 +217,7 @@ class RemoteClient:
 
     async def _ask(self, verb: str, args: dict[str, Any]) -> Any:
         if verb == "locate":
-            return await self._locate(args["kind"])
+            return to_dict(await self._locate(args["kind"], args["avoid"]))
         name, *texts = args["error"]
         self._ended(args["chat"], getattr(errors, name, ChatlabError)(*texts))
         return None
@@ -293,10 +293,10 @@ class _Child:
             return [receipt._asdict() for receipt in value]
         return value
 
-    async def _locate(self, kind: str) -> str:
+    async def _locate(self, kind: str, avoid: Collection[str]) -> ServerAddress:
         assert self._peer is not None
-        found, _ = await self._peer.call("locate", kind=kind)
-        return str(found)
+        found, _ = await self._peer.call("locate", kind=kind, avoid=list(avoid))
+        return ServerAddress(**found)
 
     def _ended(self, chat: str, error: ChatlabError) -> None:
         assert self._peer is not None

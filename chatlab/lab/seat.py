@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
@@ -31,6 +31,7 @@ from chatlab.services.links import Link
 
 if TYPE_CHECKING:
     from chatlab.services import Lease
+    from chatlab.services.addresses import ServerAddress
     from chatlab.settings import Settings
 
 #: A group of this name would share queue names with the presence of users.
@@ -50,7 +51,7 @@ class Host(Protocol):
     links: bool
 
     def record(self, *rows: Row) -> None: ...
-    async def server_address(self, kind: str) -> tuple[str, int]: ...
+    async def server_address(self, kind: str, avoid: Collection[str]) -> ServerAddress: ...
 
 
 @dataclass
@@ -153,12 +154,12 @@ class Seat:
         self._links[kind].retarget(target)
         return "127.0.0.1", self._ports[kind]
 
-    async def _locate(self, kind: str) -> str:
+    async def _locate(self, kind: str, avoid: Collection[str]) -> ServerAddress:
         """The name server's answer for a kind of chat server, reached by our link."""
-        host, port = await self._host.server_address(kind)
+        address = await self._host.server_address(kind, avoid)
         if self._host.links:
-            host, port = await self._link(kind, (host, port))
-        return f"{host}:{port}"
+            address = address.through(*await self._link(kind, (address.host, address.port)))
+        return address
 
     async def _reopen(self) -> None:
         for backend in self.mailboxes:

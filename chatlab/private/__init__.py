@@ -5,6 +5,7 @@
 - ``accounts``, ``session``: who exists, and the token that says who is calling.
 - ``wire``: limits and conversions of ``protos/chatlab/v1/private_chat.proto``.
 - ``channel``: options of both ends, gRPC statuses as errors of chatlab.
+- ``security``: which address a server may have, TLS, the lab's secret.
 - ``server``: :class:`~chatlab.private.server.ChatServer`, in-process or as a process
   (``python -m chatlab.private.server``).
 - ``outbox``, ``client``: :class:`~chatlab.private.client.MailboxClient`, one user's end.

@@ -11,9 +11,10 @@ goes::
                  └──────taken───────┴──►   each send's deadline
                              ended
 
-After each loss it asks for the address again, claims the name with the same incarnation, and
-sends what has no receipt under the same ids, in order, before anything new. Those that arrive
-a second time within the life of the client are dropped and recorded as Discarded.
+After each loss it asks for an address again (of another server, if there is one), claims the
+name with the same incarnation, and sends what has no receipt under the same ids, in order,
+before anything new. Those that arrive a second time within the life of the client are dropped
+and recorded as Discarded.
 """
 
 from __future__ import annotations
@@ -21,19 +22,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from itertools import repeat
 from typing import Any, TypeVar
 
 import grpc.aio
 
 from chatlab.client import Life, OnMessage
-from chatlab.errors import ChatClosed, ChatlabError, ServiceUnavailable
+from chatlab.errors import ChatClosed, ChatlabError, SendUncertain, ServiceUnavailable
 from chatlab.messages import Message, Receipt
 from chatlab.private import wire
 from chatlab.private.channel import error_of
 from chatlab.private.connection import Connection
 from chatlab.private.outbox import Job, Outbox, chat_of
+from chatlab.services.addresses import ServerAddress
 
 T = TypeVar("T")
 
@@ -51,8 +53,9 @@ ACK_SECONDS = 0.01
 ACK_MESSAGES = 250
 ACK_CHARACTERS = 64 * 1024
 
-#: Answers ``host:port`` of the chat server, as this user reaches it.
-Locate = Callable[[], Awaitable[str]]
+#: Answers where a chat server is, as this user reaches it; rather none of those given
+#: (``str`` of each address), which have not answered.
+Locate = Callable[[Collection[str]], Awaitable[ServerAddress]]
 
 
 class MailboxClient:
@@ -85,6 +88,9 @@ class MailboxClient:
         self._connection: Connection | None = None
         self._runner: asyncio.Task[None] | None = None
         self._error: ChatlabError | None = ChatClosed("The private chats are not open.")
+        #: The server that is or was connected to; the last reason why connecting failed.
+        self._served_by = ""
+        self._refusal = ""
         self._work = asyncio.Event()
         self._jobs: set[Job] = set()
         self._acks: _Acks | None = None
@@ -109,15 +115,18 @@ class MailboxClient:
 
         Raises:
             ServiceUnavailable: no server answered within ``settings.send_seconds``.
-            NameInUse, UnknownAccount, Taken: the claim was refused.
+            NameInUse, UnknownAccount, Taken, NotAdmitted: the claim was refused.
+            NotPossible: a server at another address than loopback lists no certificate.
         """
+        self._refusal = ""
         if self._runner is not None and not self._runner.done():
             return
         try:
             async with asyncio.timeout(self.life.settings.send_seconds):
                 connection = await self._connect_patiently()
         except TimeoutError:
-            raise ServiceUnavailable("No chat server answered in time.") from None
+            what = f"No chat server answered in time. {self._refusal}".rstrip()
+            raise ServiceUnavailable(what) from None
         self._error = None
         self._runner = asyncio.create_task(self._run(connection))
         await asyncio.sleep(0)  # from its first step on, the runner closes the connection
@@ -231,7 +240,7 @@ class MailboxClient:
                     raise error
                 self._outbox.rewind()
                 await self.life.gate.wait()  # a frozen client does not reconnect
-                connection = await self._connect_patiently()
+                connection = await self._connect_patiently(self._served_by)
         except ChatlabError as failure:
             self._end(failure)
         except Exception as error:  # a defect, of ours or of on_message: never silent
@@ -249,12 +258,22 @@ class MailboxClient:
         if self._on_end is not None:
             self._on_end(error)
 
-    async def _connect_patiently(self) -> Connection:
+    async def _connect_patiently(self, *lost: str) -> Connection:
+        """Try until a server takes us, those that were ``lost`` or did not answer last."""
         pause, longest = BACKOFF_SECONDS
+        silent = set(lost)
+        # The first one gets half of the time, so that there is some left for another.
+        seconds = self.life.settings.send_seconds / 2
         while True:
+            self._served_by = ""
             try:
-                connection = await Connection.open(self.life, await self._locate())
-            except ServiceUnavailable:
+                address = await self._locate(silent)
+                self._served_by = str(address)
+                connection = await Connection.open(self.life, address, seconds)
+            except (ServiceUnavailable, SendUncertain) as error:  # the latter: while locating
+                self._refusal = error.what
+                silent.add(self._served_by)
+                seconds = self.life.settings.send_seconds
                 await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311
                 pause = min(2 * pause, longest)
             else:

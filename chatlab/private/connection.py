@@ -2,6 +2,11 @@
 
 Everything that ends a stream is raised as ``AioRpcError`` by whoever reads or writes next;
 :mod:`chatlab.private.client` decides what it means.
+
+Opening has a deadline as a whole: Claim, and until both streams have begun. The two streams
+then live as long as the connection and have none; a peer that is gone or frozen ends them
+within keepalive's time, and whoever sends waits for its receipt no longer than
+``settings.send_seconds``.
 """
 
 from __future__ import annotations
@@ -18,7 +23,9 @@ from chatlab.errors import ServiceUnavailable
 from chatlab.messages import BATCH_MESSAGES, Message
 from chatlab.private import wire
 from chatlab.private.channel import SESSION_KEY, error_of, open_channel
+from chatlab.private.security import lab_metadata
 from chatlab.private.wire import Answer
+from chatlab.services.addresses import ServerAddress
 from chatlab.v1 import private_chat_pb2 as pb
 from chatlab.v1 import private_chat_pb2_grpc as pb_grpc
 
@@ -26,34 +33,37 @@ from chatlab.v1 import private_chat_pb2_grpc as pb_grpc
 class Connection:
     """Made by :meth:`open`; ``close`` ends it without waiting for anybody."""
 
-    def __init__(self, life: Life, channel: Any, stub: Any, session: str) -> None:
+    def __init__(
+        self, life: Life, channel: Any, stub: Any, metadata: tuple[tuple[str, Any], ...]
+    ) -> None:
         self._user = life.user
         self._seconds = life.settings.send_seconds
         self._channel = channel
         self._stub = stub
-        self._metadata = ((SESSION_KEY, session),)
+        self._metadata = metadata
         self._sending: Any = None
         self._receiving: Any = None
         self._asking = asyncio.Lock()  # gRPC allows one write at a time
 
     @classmethod
-    async def open(cls, life: Life, address: str) -> Connection:
+    async def open(cls, life: Life, address: ServerAddress, seconds: float) -> Connection:
         """Connect, claim, and start both streams; from then on the user receives.
 
         Raises:
-            ServiceUnavailable: no answer within ``settings.send_seconds``.
-            NameInUse, UnknownAccount, Taken: the claim was refused.
+            ServiceUnavailable: no answer to all of it within ``seconds``.
+            NameInUse, UnknownAccount, Taken, NotAdmitted: the claim was refused.
+            NotPossible: the server offers no TLS where it must.
         """
         channel = open_channel(address, life.settings)
         try:
-            async with asyncio.timeout(life.settings.send_seconds):
+            async with asyncio.timeout(seconds):
                 return await cls._start(channel, life)
         except grpc.aio.AioRpcError as failure:
             await channel.close()
             raise error_of(failure) from failure
         except TimeoutError:
             await channel.close()
-            raise ServiceUnavailable("The chat server does not answer.") from None
+            raise ServiceUnavailable(f"The chat server at {address} does not answer.") from None
         except BaseException:
             await channel.close()
             raise
@@ -64,17 +74,19 @@ class Connection:
         claim = pb.ClaimRequest(
             name=life.user, secret=life.secret, incarnation=life.incarnation
         )
-        answer = await stub.Claim(claim, timeout=life.settings.send_seconds)
-        connection = cls(life, channel, stub, answer.session)
+        lab = lab_metadata(life.settings)
+        answer = await stub.Claim(claim, metadata=lab, timeout=life.settings.send_seconds)
+        connection = cls(life, channel, stub, (*lab, (SESSION_KEY, answer.session)))
         await connection._begin()
         return connection
 
     async def _begin(self) -> None:
-        receiving = self._receiving = self._stub.Receive(metadata=self._metadata)
-        await receiving.initial_metadata()  # the server holds the mailbox for us now
-        if receiving.done():
-            await receiving.read()  # raises why
+        self._receiving = self._stub.Receive(metadata=self._metadata)
         self._sending = self._stub.Send(metadata=self._metadata)
+        for stream in (self._receiving, self._sending):
+            await stream.initial_metadata()  # receiving: the mailbox is held for us now
+            if stream.done():
+                await stream.read()  # raises why
 
     async def write(self, messages: Sequence[Message]) -> None:
         """Send one frame."""

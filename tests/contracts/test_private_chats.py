@@ -16,7 +16,7 @@ from chatlab.private.memory import MemoryMailboxes
 from chatlab.private.redis import RedisMailboxes
 from chatlab.private.server import ChatServer, announced
 from chatlab.resp import Redis
-from chatlab.services.addresses import RabbitAddress, RedisAddress
+from chatlab.services.addresses import RabbitAddress, RedisAddress, ServerAddress
 
 
 @pytest.fixture
@@ -144,7 +144,8 @@ async def test_a_session_is_good_at_each_server_over_one_redis(
 
 async def test_a_server_is_found_while_it_is_announced(redis: Redis) -> None:
     registry = Registry(redis, lease_seconds=0.3)
-    async with announced(registry, "mailbox-memory", "127.0.0.1:4711", 0.3):
+    address = ServerAddress(host="127.0.0.1", port=4711)
+    async with announced(registry, "mailbox-memory", address, 0.3):
         await asyncio.sleep(0.6)  # two leases: it was renewed
-        assert await registry.find_server("mailbox-memory") == "127.0.0.1:4711"
+        assert await registry.find_server("mailbox-memory") == address
     assert await registry.find_server("mailbox-memory") is None
