@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -30,6 +29,7 @@ from chatlab.client import Life, OnMessage
 from chatlab.errors import ChatClosed, ChatlabError, ServiceUnavailable
 from chatlab.messages import Message, Receipt
 from chatlab.private import wire
+from chatlab.private.backoff import patiently
 from chatlab.private.channel import error_of
 from chatlab.private.connection import Connection
 from chatlab.private.outbox import Job, Outbox, chat_of
@@ -39,9 +39,6 @@ from chatlab.v1 import private_chat_pb2 as pb
 MAILBOX = "mailbox"
 #: A goodbye that takes longer is given up, seconds.
 CLOSE_SECONDS = 1.0
-#: First and longest pause before connecting again, seconds; doubled each time, halved at
-#: random so that clients do not come all at once.
-BACKOFF_SECONDS = (0.05, 2.0)
 
 #: Answers ``host:port`` of the chat server, as this user reaches it.
 Locate = Callable[[], Awaitable[str]]
@@ -205,16 +202,12 @@ class MailboxClient:
             self._on_end(error)
 
     async def _connect_patiently(self) -> Connection:
-        pause, longest = BACKOFF_SECONDS
-        while True:
-            try:
-                connection = await Connection.open(self.life, await self._locate())
-            except ServiceUnavailable:
-                await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311
-                pause = min(2 * pause, longest)
-            else:
-                self.life.fact("Connected", MAILBOX, self.backend, "both")
-                return connection
+        connection = await patiently(self._connect)
+        self.life.fact("Connected", MAILBOX, self.backend, "both")
+        return connection
+
+    async def _connect(self) -> Connection:
+        return await Connection.open(self.life, await self._locate())
 
     async def _serve(self, connection: Connection) -> ChatlabError:
         """Until the connection ends; returns why."""
