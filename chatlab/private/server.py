@@ -29,7 +29,8 @@ from typing import Any, Protocol
 import grpc.aio
 
 from chatlab.errors import ChatlabError, InvalidInput, ServiceUnavailable
-from chatlab.private.accounts import Accounts, RegisteredAccounts
+from chatlab.private.accounts import AccountRegistry, Accounts, RegisteredAccounts
+from chatlab.private.as_reported import AS_REPORTED, AsReportedServer
 from chatlab.private.channel import check_loopback, server_options
 from chatlab.private.mailbox import Limits, Mailboxes
 from chatlab.private.memory import MemoryMailboxes
@@ -164,23 +165,37 @@ async def serve(settings: Settings, config: dict[str, Any], stop: asyncio.Event)
 
     redis = Redis(RedisAddress(**config["redis"]), name="chat-server")
     registry = Registry(redis, settings.lease_seconds)
-    store = open_store(config["backend"], redis)
-    server = ChatServer(
-        store,
-        RegisteredAccounts(registry, redis),
-        settings,
-        host=config.get("host", "127.0.0.1"),
-        port=config.get("port", 0),
-    )
+    backend = config["backend"]
+    place = {name: config[name] for name in ("host", "port") if name in config}
+    server = make_server(backend, redis, registry, settings, **place)
     try:
         address = await server.start()
         try:
-            async with announced(registry, store.backend, address, settings.lease_seconds):
+            async with announced(registry, backend, address, settings.lease_seconds):
                 await stop.wait()
         finally:
             await server.stop()
     finally:
         await redis.close()
+
+
+def make_server(
+    backend: str, redis: Redis, registry: AccountRegistry, settings: Settings, **place: Any
+) -> ChatServer | AsReportedServer:
+    """The server of a backend, not started yet.
+
+    Args:
+        redis: where the lab's key and, if the backend has them there, its mailboxes are.
+        registry: who exists.
+        place: ``host`` and ``port``, as for :class:`ChatServer`.
+
+    Raises:
+        InvalidInput: no such backend.
+    """
+    if backend == AS_REPORTED:
+        return AsReportedServer(**place)
+    accounts = RegisteredAccounts(registry, redis)
+    return ChatServer(open_store(backend, redis), accounts, settings, **place)
 
 
 def open_store(backend: str, redis: Redis) -> Mailboxes:
@@ -193,8 +208,8 @@ def open_store(backend: str, redis: Redis) -> Mailboxes:
         return MemoryMailboxes()
     if backend == RedisMailboxes.backend:
         return RedisMailboxes(redis)
-    known = f"{MemoryMailboxes.backend}, {RedisMailboxes.backend}"
-    raise InvalidInput(f"There is no mailbox backend {backend!r}.", todo=f"Known are: {known}.")
+    known = f"{MemoryMailboxes.backend}, {RedisMailboxes.backend}, {AS_REPORTED}"
+    raise InvalidInput(f"There is no chat server {backend!r}.", todo=f"Known are: {known}.")
 
 
 async def _until_signalled(settings: Settings, config: dict[str, Any]) -> None:
