@@ -1,22 +1,31 @@
 """A receiving client as a process of its own, to be killed or stopped by a test.
 
-``python -m tests.private_child ADDRESS USER INCARNATION SECRET`` prints ``open``, then one
-line a message: ``body`` or, when it was handed out before, ``body again``.
+``python -m tests.private_child ADDRESS USER INCARNATION SECRET [BACKEND [WORK]]`` prints
+``open``, then one line a message: ``body`` or, when it was handed out before, ``body again``.
+It works for so many seconds on each.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
+import time
 
 from chatlab.client import Life
 from chatlab.messages import Message
-from chatlab.private import MailboxClient
+from chatlab.private import private_client
 from chatlab.services.addresses import RabbitAddress, RedisAddress
 from chatlab.settings import Settings
 
 
-async def main(address: str, user: str, incarnation: str, secret: str) -> None:
+async def main(
+    address: str,
+    user: str,
+    incarnation: str,
+    secret: str,
+    backend: str = "mailbox-redis",
+    work: str = "0",
+) -> None:
     life = Life(
         lab="test",
         user=user,
@@ -32,9 +41,10 @@ async def main(address: str, user: str, incarnation: str, secret: str) -> None:
         return address
 
     def show(message: Message, redelivered: bool) -> None:
+        time.sleep(float(work))  # holds the loop, as a busy client does
         print(message.body, "again" if redelivered else "", flush=True)
 
-    client = MailboxClient(life, "mailbox", locate, show)
+    client = private_client(life, backend, locate, show)
     await client.open()
     print("open", flush=True)
     await asyncio.Event().wait()
