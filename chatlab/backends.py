@@ -67,7 +67,8 @@ def choice(default: str, *others: str) -> Option:
 #: What a pattern offers: backend name -> its options.
 Known = Mapping[str, Mapping[str, Option]]
 
-PRIVATE: Known = {"mailbox-redis": {}, "mailbox-memory": {}}
+#: The default first.
+PRIVATE: Known = {"mailbox-redis": {}, "mailbox-memory": {}, "as-reported": {}}
 GROUPS: Known = {"rabbitmq-durable": {}, "rabbitmq-transient": {}}
 INSULTS: Known = {
     "rabbitmq": {

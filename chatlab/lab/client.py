@@ -23,7 +23,7 @@ from chatlab.groups import GroupMember, open_group
 from chatlab.insults import InsultMember
 from chatlab.journal import Record
 from chatlab.messages import Message, Receipt
-from chatlab.private.client import MailboxClient
+from chatlab.private import PrivateClient, private_client
 from chatlab.resp import Redis
 from chatlab.services.addresses import RabbitAddress, RedisAddress
 from chatlab.settings import Settings
@@ -72,7 +72,7 @@ class Client:
         self._ended = ended
         self._redis = Redis(ticket.redis, deadline=ticket.settings.send_seconds)
         self._registry = Registry(self._redis, ticket.settings.lease_seconds)
-        self._mailboxes: dict[str, MailboxClient] = {}
+        self._mailboxes: dict[str, PrivateClient] = {}
         self._groups: dict[str, GroupMember] = {}
         self._insults: InsultMember | None = None
         self._lease: asyncio.Task[None] | None = None
@@ -137,7 +137,7 @@ class Client:
     async def mailbox(self, backend: str) -> None:
         """Send to and receive from the chat server of this kind. Idempotent."""
         if backend not in self._mailboxes:
-            box = MailboxClient(
+            box = private_client(
                 self.life, backend, lambda: self._locate(backend), _shown, self._taken
             )
             self._mailboxes[backend] = box

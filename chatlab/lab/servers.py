@@ -1,4 +1,4 @@
-"""The lab's chat servers: one per mailbox store in use, started at its first use.
+"""The lab's chat servers: one per private backend in use, started at its first use.
 
 In an ordinary lab a server runs on the kernel's loop. In a breakable one it is a process of
 its own under the supervisor, so that it can be killed; clients find the new one through the
@@ -22,12 +22,13 @@ from chatlab.services.addresses import to_dict
 
 if TYPE_CHECKING:
     from chatlab.discovery import Registry
+    from chatlab.private.as_reported import AsReportedServer
     from chatlab.private.server import ChatServer
     from chatlab.services import Lease
     from chatlab.settings import Settings
 
-#: The kind whose mailboxes live in the server's own memory.
-MEMORY = "mailbox-memory"
+#: The kinds that keep messages in the server's own memory.
+IN_MEMORY = ("mailbox-memory", "as-reported")
 #: How often a starting process is looked for in the name server.
 LOOK_SECONDS = 0.02
 
@@ -36,7 +37,7 @@ LOOK_SECONDS = 0.02
 class _Running:
     address: str = ""
     #: In this kernel: the server and what closes it.
-    server: ChatServer | None = None
+    server: ChatServer | AsReportedServer | None = None
     stack: AsyncExitStack = field(default_factory=AsyncExitStack)
     #: In a process of its own: its name under the lease.
     child: str = ""
@@ -76,18 +77,23 @@ class Servers:
         """Kind -> user -> open streams, of the servers in this kernel."""
         return {kind: e.server.streams() for kind, e in self._running.items() if e.server}
 
+    def queues(self) -> dict[str, int]:
+        """Client -> messages in its queue, of an as-reported server in this kernel."""
+        found = self._running.get("as-reported")
+        server: Any = found.server if found else None
+        return server.waiting() if server else {}
+
     async def _start(self, kind: str) -> _Running:
         if self._lease.breakable:
             return await self._spawn(kind)
-        from chatlab.private.accounts import RegisteredAccounts
-        from chatlab.private.server import ChatServer, announced, open_store
+        from chatlab.private.server import announced, make_server
         from chatlab.resp import Redis
 
         running = _Running()
         redis = Redis(self._lease.redis, name="chat-server")
         running.stack.push_async_callback(redis.close)
-        accounts = RegisteredAccounts(self._registry, redis)
-        server = running.server = ChatServer(open_store(kind, redis), accounts, self._settings)
+        server = make_server(kind, redis, self._registry, self._settings)
+        running.server = server
         running.address = await server.start()
         running.stack.push_async_callback(server.stop)
         await running.stack.enter_async_context(
@@ -162,7 +168,7 @@ class Servers:
                 await running.server.wipe()
             elif not running.up:
                 self._running[kind] = await self._start(kind)
-            elif kind == MEMORY:  # its mailboxes are in that process
+            elif kind in IN_MEMORY:  # its messages are in that process
                 await self._end(running)
                 del self._running[kind]
 
