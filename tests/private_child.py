@@ -1,7 +1,8 @@
 """A receiving client as a process of its own, to be killed or stopped by a test.
 
-``python -m tests.private_child ADDRESS USER INCARNATION SECRET`` (the address as JSON) prints
-``open``, then one line a message: ``body`` or, when it was handed out before, ``body again``.
+``python -m tests.private_child ADDRESS USER INCARNATION SECRET [BACKEND [WORK]]`` (the address
+as JSON) prints ``open``, then one line a message: ``body`` or, when it was handed out before,
+``body again``. It works for so many seconds on each.
 """
 
 from __future__ import annotations
@@ -9,16 +10,24 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import time
 from collections.abc import Collection
 
 from chatlab.client import Life
 from chatlab.messages import Message
-from chatlab.private import MailboxClient
+from chatlab.private import private_client
 from chatlab.services.addresses import RabbitAddress, RedisAddress, ServerAddress
 from chatlab.settings import Settings
 
 
-async def main(address: str, user: str, incarnation: str, secret: str) -> None:
+async def main(
+    address: str,
+    user: str,
+    incarnation: str,
+    secret: str,
+    backend: str = "mailbox-redis",
+    work: str = "0",
+) -> None:
     life = Life(
         lab="test",
         user=user,
@@ -34,9 +43,10 @@ async def main(address: str, user: str, incarnation: str, secret: str) -> None:
         return ServerAddress(**json.loads(address))
 
     def show(message: Message, redelivered: bool) -> None:
+        time.sleep(float(work))  # holds the loop, as a busy client does
         print(message.body, "again" if redelivered else "", flush=True)
 
-    client = MailboxClient(life, "mailbox", locate, show)
+    client = private_client(life, backend, locate, show)
     await client.open()
     print("open", flush=True)
     await asyncio.Event().wait()

@@ -11,7 +11,7 @@ from chatlab.client import Life
 from chatlab.errors import ChatlabError
 from chatlab.journal import Delivered, Journal
 from chatlab.messages import Message, Receipt, private
-from chatlab.private import MailboxClient
+from chatlab.private import private_client
 from chatlab.private.accounts import Accounts, MemoryAccounts
 from chatlab.private.mailbox import Limits, Mailboxes
 from chatlab.private.memory import MemoryMailboxes
@@ -37,8 +37,8 @@ class Person:
         #: Freeze in the middle of a frame, when so many messages were shown.
         self.freeze_after = 0
         self._changed = asyncio.Event()
-        self.client = MailboxClient(
-            life, rig.store.backend, rig.locate, self._show, self.ended.set_result
+        self.client: Any = private_client(
+            life, rig.backend, rig.locate, self._show, self.ended.set_result
         )
 
     def _show(self, message: Message, redelivered: bool) -> None:
@@ -77,6 +77,7 @@ class Rig:
         self, store: Mailboxes, accounts: Accounts, settings: Settings, limits: Limits
     ) -> None:
         self.store = store
+        self.backend = store.backend
         self.accounts = accounts
         self.settings = settings
         self.limits = limits

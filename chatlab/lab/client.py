@@ -24,7 +24,7 @@ from chatlab.groups import GroupMember, open_group
 from chatlab.insults import InsultMember
 from chatlab.journal import Record
 from chatlab.messages import Message, Receipt
-from chatlab.private.client import MailboxClient
+from chatlab.private import PrivateClient, private_client
 from chatlab.resp import Redis
 from chatlab.services.addresses import RabbitAddress, RedisAddress, ServerAddress
 from chatlab.settings import Settings
@@ -75,7 +75,7 @@ class Client:
         self._ended = ended
         self._redis = Redis(ticket.redis, deadline=ticket.settings.send_seconds)
         self._registry = Registry(self._redis, ticket.settings.lease_seconds)
-        self._mailboxes: dict[str, MailboxClient] = {}
+        self._mailboxes: dict[str, PrivateClient] = {}
         self._groups: dict[str, GroupMember] = {}
         self._insults: InsultMember | None = None
         self._lease: asyncio.Task[None] | None = None
@@ -141,7 +141,7 @@ class Client:
         """Send to and receive from the chat server of this kind. Idempotent."""
         if backend not in self._mailboxes:
             locate = partial(self._locate, backend)
-            box = MailboxClient(self.life, backend, locate, _shown, self._taken)
+            box = private_client(self.life, backend, locate, _shown, self._taken)
             self._mailboxes[backend] = box
             try:
                 await box.open()

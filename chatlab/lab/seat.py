@@ -23,6 +23,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from chatlab import messages as m
+from chatlab.backends import PRIVATE
 from chatlab.errors import ChatClosed, ChatlabError, InvalidInput, NotPossible, SendFailed
 from chatlab.journal import Row, now
 from chatlab.lab.client import WHOLE, Client, Ticket
@@ -146,7 +147,7 @@ class Seat:
 
     async def _link(self, kind: str, target: tuple[str, int]) -> tuple[str, int]:
         """Our own way to a service: where the client connects instead."""
-        service = "server" if kind.startswith("mailbox-") else kind
+        service = "server" if kind in PRIVATE else kind
         if kind not in self._links:
             link = Link(target, user=self.name, service=service)
             self._ports[kind] = await link.open()

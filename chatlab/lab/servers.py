@@ -1,4 +1,4 @@
-"""The lab's chat servers: one per mailbox store in use, started at its first use.
+"""The lab's chat servers: one per private backend in use, started at its first use.
 
 In an ordinary lab a server runs on the kernel's loop. In a breakable one it is a process of
 its own under the supervisor, so that it can be killed; clients find the new one through the
@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from chatlab.backends import IN_MEMORY
 from chatlab.errors import ChatlabError, NotPossible, ServiceUnavailable
 from chatlab.lab.client import locate_server
 from chatlab.services.addresses import ServerAddress, to_dict
@@ -25,12 +26,11 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from chatlab.discovery import Registry
+    from chatlab.private.as_reported import AsReportedServer
     from chatlab.private.server import ChatServer
     from chatlab.services import Lease
     from chatlab.settings import Settings
 
-#: The kind whose mailboxes live in the server's own memory.
-MEMORY = "mailbox-memory"
 #: How often a starting process is looked for in the name server.
 LOOK_SECONDS = 0.02
 
@@ -41,7 +41,7 @@ class _Running:
     #: Its own, in the name server.
     token: str = field(default_factory=lambda: secrets.token_hex(8))
     #: In this kernel: the server and what closes it.
-    server: ChatServer | None = None
+    server: ChatServer | AsReportedServer | None = None
     stack: AsyncExitStack = field(default_factory=AsyncExitStack)
     #: In a process of its own: its name under the lease.
     child: str = ""
@@ -81,6 +81,12 @@ class Servers:
         """Kind -> user -> open streams, of the servers in this kernel."""
         return {kind: e.server.streams() for kind, e in self._running.items() if e.server}
 
+    def queues(self) -> dict[str, int]:
+        """Client -> messages in its queue, of an as-reported server in this kernel."""
+        found = self._running.get("as-reported")
+        server: Any = found.server if found else None
+        return server.waiting() if server else {}
+
     async def _start(self, kind: str) -> _Running:
         running = _Running()
         try:
@@ -92,14 +98,12 @@ class Servers:
         return running
 
     async def _serve(self, kind: str, running: _Running) -> None:
-        from chatlab.private.accounts import RegisteredAccounts
-        from chatlab.private.server import ChatServer, announced, open_store
+        from chatlab.private.server import announced, make_server
         from chatlab.resp import Redis
 
         redis = Redis(self._lease.redis, name="chat-server")
         running.stack.push_async_callback(redis.close)
-        accounts = RegisteredAccounts(self._registry, redis)
-        server = ChatServer(open_store(kind, redis), accounts, self._settings)
+        server = make_server(kind, redis, self._registry, self._settings)
         running.address = await server.start()
         running.server = server
         running.stack.push_async_callback(server.stop)
@@ -181,7 +185,7 @@ class Servers:
                 await running.server.wipe()
             elif not running.up:
                 await self._start_again(kind)
-            elif kind == MEMORY:  # its mailboxes are in that process
+            elif kind in IN_MEMORY:  # its messages are in that process
                 await self._end(running)
                 del self._running[kind]
 

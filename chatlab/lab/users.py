@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
 from chatlab import messages as m
+from chatlab.backends import PRIVATE
 from chatlab.errors import ChatClosed, InvalidInput
 from chatlab.lab.chats import GroupChat, InsultChannel, PrivateChat, check_options
 from chatlab.lab.seat import Membership, Seat, member_chat
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from chatlab.lab.lab import Lab
 
 #: The private backends there are, the default first.
-PRIVATE_BACKENDS = ("mailbox-redis", "mailbox-memory")
+PRIVATE_BACKENDS = tuple(PRIVATE)
 
 
 class User:

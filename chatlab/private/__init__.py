@@ -9,6 +9,8 @@
 - ``server``: :class:`~chatlab.private.server.ChatServer`, in-process or as a process
   (``python -m chatlab.private.server``).
 - ``outbox``, ``client``: :class:`~chatlab.private.client.MailboxClient`, one user's end.
+- ``as_reported``, ``as_reported_client``: server and client of the report, the baseline.
+- ``clients``: which client belongs to which backend.
 
 The only importer of ``grpc``.
 """
@@ -21,5 +23,6 @@ from chatlab.settings import default_environ
 default_environ("GRPC_VERBOSITY", "ERROR")
 
 from chatlab.private.client import MailboxClient  # noqa: E402
+from chatlab.private.clients import PrivateClient, private_client  # noqa: E402
 
-__all__ = ["MailboxClient"]
+__all__ = ["MailboxClient", "PrivateClient", "private_client"]

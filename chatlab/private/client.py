@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from itertools import repeat
 from typing import Any, TypeVar
@@ -32,6 +31,7 @@ from chatlab.client import Life, OnMessage
 from chatlab.errors import ChatClosed, ChatlabError, SendUncertain, ServiceUnavailable
 from chatlab.messages import Message, Receipt
 from chatlab.private import wire
+from chatlab.private.backoff import patiently
 from chatlab.private.channel import error_of
 from chatlab.private.connection import Connection
 from chatlab.private.outbox import Job, Outbox, chat_of
@@ -43,9 +43,6 @@ T = TypeVar("T")
 MAILBOX = "mailbox"
 #: A goodbye that takes longer is given up, seconds.
 CLOSE_SECONDS = 1.0
-#: First and longest pause before connecting again, seconds; doubled each time, halved at
-#: random so that clients do not come all at once.
-BACKOFF_SECONDS = (0.05, 2.0)
 
 #: Acknowledgements follow each other after so many seconds …
 ACK_SECONDS = 0.01
@@ -260,25 +257,24 @@ class MailboxClient:
 
     async def _connect_patiently(self, *lost: str) -> Connection:
         """Try until a server takes us, those that were ``lost`` or did not answer last."""
-        pause, longest = BACKOFF_SECONDS
-        silent = set(lost)
+        self._silent = set(lost)
         # The first one gets half of the time, so that there is some left for another.
-        seconds = self.life.settings.send_seconds / 2
-        while True:
-            self._served_by = ""
-            try:
-                address = await self._locate(silent)
-                self._served_by = str(address)
-                connection = await Connection.open(self.life, address, seconds)
-            except (ServiceUnavailable, SendUncertain) as error:  # the latter: while locating
-                self._refusal = error.what
-                silent.add(self._served_by)
-                seconds = self.life.settings.send_seconds
-                await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311
-                pause = min(2 * pause, longest)
-            else:
-                self.life.fact("Connected", MAILBOX, self.backend, "both")
-                return connection
+        self._open_seconds = self.life.settings.send_seconds / 2
+        connection = await patiently(self._connect)
+        self.life.fact("Connected", MAILBOX, self.backend, "both")
+        return connection
+
+    async def _connect(self) -> Connection:
+        self._served_by = ""
+        try:
+            address = await self._locate(self._silent)
+            self._served_by = str(address)
+            return await Connection.open(self.life, address, self._open_seconds)
+        except (ServiceUnavailable, SendUncertain) as error:  # the latter: while locating
+            self._refusal = error.what
+            self._silent.add(self._served_by)
+            self._open_seconds = self.life.settings.send_seconds
+            raise
 
     async def _serve(self, connection: Connection) -> ChatlabError:
         """Until the connection ends; returns why."""

@@ -38,8 +38,10 @@ import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from chatlab.backends import IN_MEMORY
 from chatlab.errors import ChatlabError, InvalidInput, ServiceUnavailable
-from chatlab.private.accounts import Accounts, RegisteredAccounts
+from chatlab.private.accounts import AccountRegistry, Accounts, RegisteredAccounts
+from chatlab.private.as_reported import AS_REPORTED, AsReportedServer
 from chatlab.private.channel import server_options
 from chatlab.private.mailbox import Limits, Mailboxes
 from chatlab.private.memory import MemoryMailboxes
@@ -217,7 +219,7 @@ async def announced(
         token: the server's own; empty: a random one.
     """
     token = token or secrets.token_hex(8)
-    await names.register_server(kind, address, token, sole=kind == MemoryMailboxes.backend)
+    await names.register_server(kind, address, token, sole=kind in IN_MEMORY)
     renewing = asyncio.create_task(_renew(names, kind, token, lease_seconds / 3))
     try:
         yield
@@ -241,25 +243,39 @@ async def serve(settings: Settings, config: dict[str, Any], stop: asyncio.Event)
 
     redis = Redis(RedisAddress(**config["redis"]), name="chat-server")
     registry = Registry(redis, settings.lease_seconds)
-    store = open_store(config["backend"], redis)
-    server = ChatServer(
-        store,
-        RegisteredAccounts(registry, redis),
-        settings,
-        host=config.get("host", "127.0.0.1"),
-        port=config.get("port", 0),
-        tls=config.get("tls", False),
-    )
+    backend = config["backend"]
+    place = {name: config[name] for name in ("host", "port", "tls") if name in config}
+    server = make_server(backend, redis, registry, settings, **place)
     try:
         address = await server.start()
         lease, token = settings.lease_seconds, config.get("token", "")
         try:
-            async with announced(registry, store.backend, address, lease, token):
+            async with announced(registry, backend, address, lease, token):
                 await stop.wait()
         finally:
             await server.stop()
     finally:
         await redis.close()
+
+
+def make_server(
+    backend: str, redis: Redis, registry: AccountRegistry, settings: Settings, **place: Any
+) -> ChatServer | AsReportedServer:
+    """The server of a backend, not started yet.
+
+    Args:
+        redis: where the lab's key and, if the backend has them there, its mailboxes are.
+        registry: who exists.
+        place: ``host``, ``port`` and ``tls``, as for :class:`ChatServer`.
+
+    Raises:
+        InvalidInput: no such backend.
+        NotPossible: an address that this backend cannot have.
+    """
+    if backend == AS_REPORTED:
+        return AsReportedServer(**{name: place[name] for name in place if name != "tls"})
+    accounts = RegisteredAccounts(registry, redis)
+    return ChatServer(open_store(backend, redis), accounts, settings, **place)
 
 
 def open_store(backend: str, redis: Redis) -> Mailboxes:
@@ -272,8 +288,8 @@ def open_store(backend: str, redis: Redis) -> Mailboxes:
         return MemoryMailboxes()
     if backend == RedisMailboxes.backend:
         return RedisMailboxes(redis)
-    known = f"{MemoryMailboxes.backend}, {RedisMailboxes.backend}"
-    raise InvalidInput(f"There is no mailbox backend {backend!r}.", todo=f"Known are: {known}.")
+    known = f"{MemoryMailboxes.backend}, {RedisMailboxes.backend}, {AS_REPORTED}"
+    raise InvalidInput(f"There is no chat server {backend!r}.", todo=f"Known are: {known}.")
 
 
 async def _until_signalled(settings: Settings, config: dict[str, Any]) -> None:

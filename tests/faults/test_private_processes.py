@@ -18,6 +18,7 @@ from pathlib import Path
 import psutil
 import pytest
 from private_rig import PATIENCE_SECONDS, SECRET, Rig, quick_settings, rig
+from process_rig import ROOT, line, process, receiver, rest
 
 from chatlab.discovery.redis import Registry
 from chatlab.errors import NotAdmitted, ServiceUnavailable
@@ -28,51 +29,8 @@ from chatlab.services.addresses import RabbitAddress, RedisAddress, ServerAddres
 from chatlab.services.links import Link
 from chatlab.settings import child_environ
 
-ROOT = Path(__file__).parents[2]
 #: How long a frozen client may go unnoticed: ping after 2 s, give up after 1 s, and slack.
 NOTICE_SECONDS = 3.0 + 1.5
-
-
-@asynccontextmanager
-async def process(*arguments: str, **environ: str) -> AsyncIterator[Process]:
-    """A Python process of ours; gone afterwards, whatever was done to it."""
-    made = await asyncio.create_subprocess_exec(
-        *(sys.executable, *arguments),
-        cwd=ROOT,
-        env=child_environ({**quick_settings().as_environ(), **environ}),
-        stdout=PIPE,
-    )
-    try:
-        yield made
-    finally:
-        if made.returncode is None:
-            made.kill()
-        await made.wait()
-        made._transport.close()  # type: ignore[attr-defined]
-
-
-@asynccontextmanager
-async def receiver(
-    r: Rig, user: str, incarnation: int, **environ: str
-) -> AsyncIterator[Process]:
-    """A client in a process of its own, receiving."""
-    address = json.dumps(to_dict(r.address))
-    arguments = ("-m", "tests.private_child", address, user, str(incarnation), SECRET)
-    async with process(*arguments, **environ) as child:
-        assert await line(child) == "open"
-        yield child
-
-
-async def line(child: Process) -> str:
-    assert child.stdout is not None
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        return (await child.stdout.readline()).decode().strip()
-
-
-async def rest(child: Process) -> list[str]:
-    """All that a dead process had printed."""
-    assert child.stdout is not None
-    return (await child.stdout.read()).decode().splitlines()
 
 
 async def mailbox(r: Rig, user: str) -> MailboxState:

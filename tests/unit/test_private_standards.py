@@ -74,7 +74,8 @@ async def test_reflection_lists_the_services_and_describes_them() -> None:
         "grpc.health.v1.Health",
         "grpc.reflection.v1alpha.ServerReflection",
     }
-    assert [method.name for method in service.methods] == ["Claim", "Send", "Receive"]
+    methods = [method.name for method in service.methods]
+    assert methods == ["Claim", "Send", "Receive", "GetHistory", "GetPresence"]
     fields = service.methods_by_name["Claim"].input_type.fields
     assert [field.name for field in fields] == ["name", "secret", "incarnation"]
 
