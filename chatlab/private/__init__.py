@@ -9,8 +9,9 @@
 - ``server``: :class:`~chatlab.private.server.ChatServer`, in-process or as a process
   (``python -m chatlab.private.server``).
 - ``outbox``, ``client``: :class:`~chatlab.private.client.MailboxClient`, one user's end.
-- ``as_reported``, ``as_reported_client``: server and client of the report, the baseline.
-- ``clients``: which client belongs to which backend.
+- ``as_reported``, ``as_reported_client`` (its connection: ``as_reported_line``): server and
+  client of the original report, the baseline of comparisons.
+- ``clients``: which client belongs to which backend; ``backoff``: how they connect again.
 
 The only importer of ``grpc``.
 """
