@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -30,11 +31,33 @@ LAB_SECRET = "an open sésame"
 WITH_SECRET = quick_settings(lab_secret=LAB_SECRET)
 
 
+def has_ipv6() -> bool:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
+LOOPBACK = [
+    "127.0.0.1",
+    "localhost",
+    pytest.param("::1", marks=pytest.mark.skipif(not has_ipv6(), reason="no IPv6 here")),
+]
+
+
 def server(host: str, settings: Settings) -> ChatServer:
     return ChatServer(MemoryMailboxes(), MemoryAccounts(), settings, host=host)
 
 
 # -- addresses
+
+
+def test_an_address_says_which_server_it_is_and_where_to_connect() -> None:
+    address = ServerAddress(host="2001:db8::1", port=5)
+    assert (str(address), address.target) == ("[2001:db8::1]:5", "[2001:db8::1]:5")
+    linked = address.through("127.0.0.1", 7)
+    assert (str(linked), linked.target) == ("[2001:db8::1]:5", "127.0.0.1:7")
 
 
 @pytest.mark.parametrize("settings", [quick_settings(), WITH_SECRET])
@@ -51,7 +74,7 @@ def test_an_address_off_loopback_is_refused_without_a_secret(host: str) -> None:
     server(host, WITH_SECRET)
 
 
-@pytest.mark.parametrize("host", ["0", "no such name"])
+@pytest.mark.parametrize("host", ["0", "x" * 64])  # a label has at most 63: never looked up
 async def test_a_name_that_leads_everywhere_or_nowhere_is_refused(host: str) -> None:
     with pytest.raises(NotPossible, match="one address of this machine"):
         await server(host, WITH_SECRET).start()
@@ -62,7 +85,7 @@ async def test_an_address_of_another_machine_is_said() -> None:
         await server("192.0.2.1", WITH_SECRET).start()
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
+@pytest.mark.parametrize("host", LOOPBACK)
 async def test_loopback_needs_no_set_up(host: str) -> None:
     async with rig(host=host) as r:
         assert r.address.certificate == ""
@@ -87,7 +110,7 @@ def test_a_server_process_refuses_in_three_lines(tmp_path: Path) -> None:
 # -- TLS
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
+@pytest.mark.parametrize("host", LOOPBACK)
 async def test_with_tls_users_chat_directly_and_through_a_link(host: str) -> None:
     async with rig(host=host, tls=True) as r:
         ana = await r.online("ana")

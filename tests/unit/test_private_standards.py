@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -116,9 +118,6 @@ async def test_reflection_asks_for_the_labs_secret_and_for_no_session() -> None:
 
 
 def test_importing_the_library_imports_none_of_it() -> None:
-    import subprocess
-    import sys
-
     code = "import sys, chatlab; print([m for m in sys.modules if m.split('.')[0] in WORDS])"
     words = repr(("grpc", "grpc_health", "grpc_reflection", "trustme", "cryptography"))
     command = [sys.executable, "-c", code.replace("WORDS", words)]
