@@ -68,7 +68,7 @@ def choice(default: str, *others: str) -> Option:
 Known = Mapping[str, Mapping[str, Option]]
 
 #: The default first.
-PRIVATE: Known = {"mailbox-redis": {}, "mailbox-memory": {}, "as-reported": {}}
+PRIVATE: Known = {"mailbox-redis": {}, "mailbox-memory": {}, "direct": {}, "as-reported": {}}
 #: Those of them that keep messages in their chat server's own memory.
 IN_MEMORY = frozenset({"mailbox-memory", "as-reported"})
 GROUPS: Known = {"rabbitmq-durable": {}, "rabbitmq-transient": {}}

@@ -6,6 +6,8 @@
     ├── InvalidInput (also a ValueError)   refused before anything was sent
     ├── SendFailed                         the message was definitely not accepted
     │   ├── UnknownAccount                 there is no such receiver
+    │   ├── PeerAway                       it is not there now, and nothing keeps it for it
+    │   ├── ChatRefused                    the peer does not want to talk; says why
     │   ├── ChatClosed                     the handle, queue or group is gone
     │   └── MailboxFull                    a named limit of the receiver is reached
     ├── SendUncertain                      nobody knows; the same id may be sent again
@@ -81,6 +83,18 @@ class UnknownAccount(SendFailed):
     """No account of that name exists in this lab."""
 
     todo = "Create it with lab.user(name), or check the spelling."
+
+
+class PeerAway(SendFailed):
+    """The receiver is not there now, and this backend keeps nothing for it."""
+
+    todo = "Send it again when the receiver is back, or use a mailbox backend."
+
+
+class ChatRefused(SendFailed):
+    """The receiver does not want to talk now; the message says why."""
+
+    todo = "Ask again later."
 
 
 class ChatClosed(SendFailed):

@@ -9,6 +9,7 @@ key (below the prefix)    type    content
 ``groups``                hash    group -> backend and since when
 ``members:<group>``       hash    member -> its life, and whether it is connected
 ``servers``               hash    kind and token -> when it ends, and the address as JSON
+``ticket:<random>``       string  who calls, in which life, and whom; expires
 ========================  ======  ====================================================
 
 ``accounts`` outlives a scene, so that no life of an earlier one is taken for a newer one.
@@ -30,6 +31,7 @@ import hashlib
 import hmac
 import json
 import random
+import secrets
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 from operator import itemgetter
 from typing import Any, cast
@@ -48,6 +50,8 @@ from chatlab.services.addresses import ServerAddress, to_dict
 
 #: The backend of a group whose first member did not name one.
 DEFAULT_BACKEND = "rabbitmq-durable"
+#: A ticket is good for so long, in ms.
+TICKET_MS = 10_000
 #: A lease is renewed this many times in its time, so that one lost renewal is no harm.
 RENEWALS = 3
 
@@ -165,6 +169,47 @@ class Registry:
     async def depart(self, name: str, incarnation: int) -> None:
         """End the presence, if it is still this life's."""
         await self._run(scripts.DEPART, ["users", "leases"], name, incarnation)
+
+    async def find_user(self, name: str) -> str | None:
+        """The address at which a user who is there claimed its presence; ``None`` when it is
+        not there."""
+        found = await self._run(scripts.FIND_USER, ["users", "leases"], name)
+        return found[0] if found else None
+
+    async def last_seen(self, name: str) -> tuple[bool, float]:
+        """Whether the user is there, and when it was last known to be: seconds since the
+        epoch by Redis' clock, 0 when it never was."""
+        there, at = await self._run(scripts.LAST_SEEN, ["users", "leases"], name)
+        return bool(there), at / 1000
+
+    # Tickets: proof of who calls, for one peer, good once.
+
+    async def issue_ticket(self, name: str, incarnation: int, peer: str) -> str:
+        """A ticket with which ``name``, in a life claimed here, can prove itself to ``peer``.
+
+        Raises:
+            Taken: a newer incarnation holds the name.
+            InvalidInput: this registry has not claimed that life.
+        """
+        if (name, incarnation) not in self._claims:
+            raise InvalidInput(f"Life {incarnation} of {name} was not claimed here.")
+        ticket = secrets.token_hex(16)
+        digest, _ = self._claims[name, incarnation]
+        keys = ["accounts", f"ticket:{ticket}"]
+        args = (name, digest, incarnation, peer, TICKET_MS)
+        await self._run(scripts.ISSUE_TICKET, keys, *args)
+        return ticket
+
+    async def redeem_ticket(self, ticket: str, caller: str, peer: str) -> int | None:
+        """Use up a ticket: the caller's incarnation; ``None`` when it is not one of
+        ``caller`` for ``peer``.
+
+        Raises:
+            Taken: a newer incarnation of the caller holds its name.
+        """
+        keys = ["accounts", f"ticket:{ticket}"]
+        found = await self._run(scripts.REDEEM_TICKET, keys, caller, peer)
+        return found[0] if found else None
 
     async def keep_alive(
         self, name: str, incarnation: int, on_lost: Callable[[ChatlabError], None]

@@ -17,7 +17,7 @@ from chatlab.messages import Message
 T = TypeVar("T")
 
 #: Facts that an inbox takes.
-FED = frozenset({"Sent", "Failed", "Delivered", "Reached"})
+FED = frozenset({"Sent", "Failed", "Uncertain", "Delivered", "Reached"})
 
 
 class Inbox:
@@ -29,14 +29,14 @@ class Inbox:
         self.received: list[Message] = []
         #: Both directions: own messages when sent, others when shown.
         self.messages: list[Message] = []
-        #: Ids of own messages that were not accepted, and that receivers have acknowledged
-        #: (each stands for those before it, too).
-        self.failed: dict[str, None] = {}
-        self.reached: dict[str, None] = {}
         #: Why nothing more will come; None while it may.
         self.ended: ChatlabError | None = None
         self._condition = threading.Condition()
         self._waiters = 0
+        #: Ids of own messages that were not accepted, or nobody knows.
+        self._lost: set[str] = set()
+        #: Ids that the receiver has acknowledged; each stands for those before it, too.
+        self._reached: set[str] = set()
 
     def feed(self, kind: str, values: list[Any]) -> None:
         """Take facts of one of the kinds :data:`FED`, of this user and conversation.
@@ -46,13 +46,32 @@ class Inbox:
         """
         if kind == "Delivered":
             self.received += values
-        if kind == "Sent":
-            self.messages += values
-        elif kind == "Delivered":
             self.messages += [message for message in values if message.sender != self.user]
+        elif kind == "Sent":
+            # One of unknown outcome may be sent again.
+            again = self._lost.intersection(message.id for message in values)
+            self._lost -= again
+            self.messages += [message for message in values if message.id not in again]
+        elif kind == "Reached":
+            self._reached.update(values)
         else:
-            (self.reached if kind == "Reached" else self.failed).update(dict.fromkeys(values))
+            self._lost.update(values)
         self._wake()
+
+    def delivered(self) -> list[Message]:
+        """Own messages that the receiver is known to have acknowledged: up to the last one of
+        each life that it named, without those that were not accepted."""
+        last: dict[int, int] = {}
+        own = [message for message in self.messages if message.sender == self.user]
+        for index, message in enumerate(own):
+            if message.id in self._reached:
+                last[message.incarnation] = index
+        return [
+            message
+            for index, message in enumerate(own)
+            if index <= last.get(message.incarnation, -1)
+            and (message.id not in self._lost or message.id in self._reached)
+        ]
 
     def end(self, why: ChatlabError) -> None:
         """Nothing more will come; whoever waits is told."""

@@ -15,7 +15,7 @@ import queue
 import secrets
 import threading
 import time
-from collections.abc import Collection, Coroutine
+from collections.abc import Coroutine
 from dataclasses import fields
 from typing import Any, TypeVar
 
@@ -35,9 +35,9 @@ from chatlab.lab.settle import Due, Settled
 from chatlab.lab.settle import rows as due_rows
 from chatlab.lab.users import PRIVATE_BACKENDS, User
 from chatlab.loop import BackgroundLoop
+from chatlab.private.direct import DIRECT
 from chatlab.resp import Redis
 from chatlab.services import Lease, Progress, join
-from chatlab.services.addresses import ServerAddress
 from chatlab.services.management import Management
 from chatlab.settings import Settings
 from chatlab.tables import Table, card
@@ -378,15 +378,14 @@ class Lab:
             raise LabClosed(f"The lab {self.name} has been closed.")
         return self._loop.call(work)
 
-    async def server_address(self, kind: str, avoid: Collection[str]) -> ServerAddress:
-        """The name server's answer for a kind of chat server."""
-        return await self._servers.address(kind, avoid)
-
     async def _has_group(self, name: str) -> bool:
         return await self._registry.find_group(name) is not None
 
     def _open_mailboxes(self, backend: str) -> None:
         """From its first use on, all who are online are connected to a chat server."""
+
+        if backend == DIRECT:  # nobody is in between: whoever is online can be called
+            return
 
         async def connect() -> None:
             await self._servers.ensure(backend)

@@ -4,7 +4,7 @@
 
 - *control*, both ways: ``{"call": n, "verb": …, "args": {…}}`` answered by ``{"reply": n,
   "value": …}`` or ``{"reply": n, "error": [class, what, effect, todo]}``. The child asks
-  too (``locate``).
+  too (``through`` and ``expose``).
 - *facts*, child to kernel: one journal row a line, written with a blocking ``sendall``
   before the child goes on. So what the child did before a SIGKILL is known: its facts are
   with the operating system already. An answer says how many facts came before it, and is
@@ -25,7 +25,7 @@ import json
 import secrets
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Collection, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,8 @@ from typing import Any
 from chatlab import errors
 from chatlab.errors import ChatlabError, ServiceUnavailable
 from chatlab.journal import Record, Row, decode, encode
-from chatlab.lab.client import Client, Locate, Ticket
+from chatlab.lab.client import Client, Ticket
+from chatlab.lab.exchange import Ways
 from chatlab.messages import Receipt
 from chatlab.services.addresses import RabbitAddress, RedisAddress, ServerAddress, to_dict
 from chatlab.settings import Settings, one_time_token
@@ -128,7 +129,7 @@ class RemoteClient:
     """The kernel's end: the verbs of :class:`Client`, carried out in the child.
 
     Args:
-        ticket, record, locate, ended: as for :class:`Client`.
+        ticket, record, ways, ended: as for :class:`Client`.
         spawn: starts ``argv`` with an environment, under the supervisor.
         child_ended: waits until that process has ended.
     """
@@ -137,13 +138,13 @@ class RemoteClient:
         self,
         ticket: Ticket,
         record: Record,
-        locate: Locate,
+        ways: Ways,
         ended: Callable[[str, ChatlabError], None],
         spawn: Callable[[list[str], dict[str, str]], Awaitable[object]],
         child_ended: Callable[[], Coroutine[Any, Any, object]],
     ) -> None:
         self._ticket, self._record = ticket, record
-        self._locate, self._ended, self._spawn = locate, ended, spawn
+        self._ways, self._ended, self._spawn = ways, ended, spawn
         self._child_ended = child_ended
         self._token = secrets.token_hex(16)
         self._server: asyncio.Server | None = None
@@ -216,8 +217,11 @@ class RemoteClient:
             await peer.serve()
 
     async def _ask(self, verb: str, args: dict[str, Any]) -> Any:
-        if verb == "locate":
-            return to_dict(await self._locate(args["kind"], args["avoid"]))
+        if verb == "through":
+            address = ServerAddress(**args["address"])
+            return to_dict(await self._ways.through(args["kind"], address))
+        if verb == "expose":
+            return await self._ways.expose(args["port"])
         name, *texts = args["error"]
         self._ended(args["chat"], getattr(errors, name, ChatlabError)(*texts))
         return None
@@ -285,7 +289,7 @@ class _Child:
 
     async def _do(self, verb: str, args: dict[str, Any]) -> Any:
         if verb == "ticket":
-            self._client = Client(_unpack(args), self._record, self._locate, self._ended)
+            self._client = Client(_unpack(args), self._record, self, self._ended)
             return None
         assert self._client is not None
         value = await getattr(self._client, verb)(**args)
@@ -293,16 +297,23 @@ class _Child:
             return [receipt._asdict() for receipt in value]
         return value
 
-    async def _locate(self, kind: str, avoid: Collection[str]) -> ServerAddress:
+    async def through(self, kind: str, address: ServerAddress) -> ServerAddress:
+        """Asked of the kernel, where the links are."""
         assert self._peer is not None
-        found, _ = await self._peer.call("locate", kind=kind, avoid=list(avoid))
+        found, _ = await self._peer.call("through", kind=kind, address=to_dict(address))
         return ServerAddress(**found)
+
+    async def expose(self, port: int) -> str:
+        """Asked of the kernel, where the links are."""
+        assert self._peer is not None
+        found, _ = await self._peer.call("expose", port=port)
+        return str(found)
 
     def _ended(self, chat: str, error: ChatlabError) -> None:
         assert self._peer is not None
         told = [type(error).__name__, error.what, error.effect, error.todo]
         self._task = asyncio.get_running_loop().create_task(
-            self._peer.call("ended", error=told)
+            self._peer.call("ended", chat=chat, error=told)
         )
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
@@ -28,6 +28,7 @@ from chatlab.errors import ChatClosed, ChatlabError, InvalidInput, NotPossible, 
 from chatlab.journal import Row, now
 from chatlab.lab.client import WHOLE, Client, Ticket
 from chatlab.lab.inbox import FED, Inbox
+from chatlab.private.direct import DIRECT
 from chatlab.services.links import Link
 
 if TYPE_CHECKING:
@@ -52,7 +53,6 @@ class Host(Protocol):
     links: bool
 
     def record(self, *rows: Row) -> None: ...
-    async def server_address(self, kind: str, avoid: Collection[str]) -> ServerAddress: ...
 
 
 @dataclass
@@ -76,6 +76,8 @@ class Seat:
         self.groups: dict[str, Membership] = {}
         self.insults: dict[str, Any] | None = None
         self.mailboxes: list[str] = []
+        #: Why the user does not talk directly; empty: it does.
+        self.refusal = ""
         self._host = host
         self._secret = secret
         self._links: dict[str, Link] = {}
@@ -124,12 +126,12 @@ class Seat:
             redis=redis,
         )
         if not self.process:
-            self._client = Client(ticket, self._record, self._locate, self._ended)
+            self._client = Client(ticket, self._record, self, self._ended)
             return
         from chatlab.lab.remote import RemoteClient
 
         self._remote = RemoteClient(
-            ticket, self._record, self._locate, self._ended, self._spawn, self._child_ended
+            ticket, self._record, self, self._ended, self._spawn, self._child_ended
         )
         try:
             await self._remote.start()
@@ -147,7 +149,9 @@ class Seat:
 
     async def _link(self, kind: str, target: tuple[str, int]) -> tuple[str, int]:
         """Our own way to a service: where the client connects instead."""
-        service = "server" if kind in PRIVATE else kind
+        service = kind.partition("/")[0]
+        if service in PRIVATE and service != DIRECT:
+            service = "server"
         if kind not in self._links:
             link = Link(target, user=self.name, service=service)
             self._ports[kind] = await link.open()
@@ -155,14 +159,22 @@ class Seat:
         self._links[kind].retarget(target)
         return "127.0.0.1", self._ports[kind]
 
-    async def _locate(self, kind: str, avoid: Collection[str]) -> ServerAddress:
-        """The name server's answer for a kind of chat server, reached by our link."""
-        address = await self._host.server_address(kind, avoid)
+    async def through(self, kind: str, address: ServerAddress) -> ServerAddress:
+        """The same server, reached by our link of that kind."""
+        if not self._host.links:
+            return address
+        return address.through(*await self._link(kind, (address.host, address.port)))
+
+    async def expose(self, port: int) -> str:
+        """Where others reach a port of the client: ``host:port``, behind our own link."""
+        host = "127.0.0.1"
         if self._host.links:
-            address = address.through(*await self._link(kind, (address.host, address.port)))
-        return address
+            host, port = await self._link(DIRECT, (host, port))
+        return f"{host}:{port}"
 
     async def _reopen(self) -> None:
+        if self.refusal:
+            await self._call("refuse", why=self.refusal)
         for backend in self.mailboxes:
             await self._call("mailbox", backend=backend)
         for name, member in self.groups.items():

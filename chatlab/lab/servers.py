@@ -19,12 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 from chatlab.backends import IN_MEMORY
 from chatlab.errors import ChatlabError, NotPossible, ServiceUnavailable
-from chatlab.lab.client import locate_server
 from chatlab.services.addresses import ServerAddress, to_dict
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-
     from chatlab.discovery import Registry
     from chatlab.private.as_reported import AsReportedServer
     from chatlab.private.server import ChatServer
@@ -64,14 +61,6 @@ class Servers:
         async with self._starting:
             if kind not in self._running:
                 self._running[kind] = await self._start(kind)
-
-    async def address(self, kind: str, avoid: Collection[str] = ()) -> ServerAddress:
-        """Where the name server says that one is; rather none of ``avoid``.
-
-        Raises:
-            ServiceUnavailable: none is registered.
-        """
-        return await locate_server(self._registry, kind, avoid)
 
     def addresses(self) -> dict[str, str]:
         """Kind -> ``host:port`` of those that were started."""

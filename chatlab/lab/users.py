@@ -88,6 +88,19 @@ class User:
         finally:
             self.thaw()
 
+    def refuse_chats(self, why: str) -> User:
+        """Refuse direct chats from now on; callers are told why. Idempotent."""
+        return self._refuse(m.check_body(why))
+
+    def accept_chats(self) -> User:
+        """Accept direct chats again (as at first). Idempotent."""
+        return self._refuse("")
+
+    def _refuse(self, why: str) -> User:
+        self.lab._call(self._seat.do("refuse", why=why))
+        self._seat.refusal = why
+        return self
+
     # -- conversations
 
     def private_chat(self, peer: str | User, backend: str = PRIVATE_BACKENDS[0]) -> PrivateChat:

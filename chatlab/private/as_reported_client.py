@@ -31,7 +31,13 @@ import grpc.aio
 
 from chatlab import messages as values
 from chatlab.client import Life, OnMessage
-from chatlab.errors import ChatClosed, ChatlabError, MailboxFull, ServiceUnavailable
+from chatlab.errors import (
+    ChatClosed,
+    ChatlabError,
+    MailboxFull,
+    NotPossible,
+    ServiceUnavailable,
+)
 from chatlab.messages import Message, Receipt
 from chatlab.private.as_reported import EXIT
 from chatlab.private.as_reported_line import Line, goodbye_of, message_of, request_of
@@ -83,6 +89,22 @@ class AsReportedClient:
     def connected(self) -> bool:
         """Whether what is in the user's queue is received now."""
         return not self._deaf.is_set()
+
+    async def history(self, peer: str, limit: int) -> list[Message]:
+        """Refused: the report's server remembers nothing that was taken.
+
+        Raises:
+            NotPossible.
+        """
+        raise _not_in_the_report("keeps no history")
+
+    async def presence(self, names: Sequence[str]) -> list[tuple[str, bool, float]]:
+        """Refused: the report's server does not know who reads.
+
+        Raises:
+            NotPossible.
+        """
+        raise _not_in_the_report("does not know who is there")
 
     def state(self) -> dict[str, Any]:
         """What this client remembers."""
@@ -294,3 +316,9 @@ def _without_answer(message: Message, failure: grpc.aio.AioRpcError, seconds: fl
     late = failure.code() == grpc.StatusCode.DEADLINE_EXCEEDED
     reason = f"no answer within {seconds:g} s" if late else error_of(failure).what
     return Receipt(message.id, "uncertain", reason=reason)
+
+
+def _not_in_the_report(what: str) -> NotPossible:
+    return NotPossible(
+        f"The chat server as reported {what}.", todo="The mailbox backends can tell."
+    )

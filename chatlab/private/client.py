@@ -22,7 +22,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from itertools import repeat
 from typing import Any, TypeVar
 
 import grpc.aio
@@ -34,7 +33,8 @@ from chatlab.private import wire
 from chatlab.private.backoff import patiently
 from chatlab.private.channel import error_of
 from chatlab.private.connection import Connection
-from chatlab.private.outbox import Job, Outbox, chat_of
+from chatlab.private.outbox import Outbox, chat_of
+from chatlab.private.screen import Screen
 from chatlab.services.addresses import ServerAddress
 
 T = TypeVar("T")
@@ -77,19 +77,17 @@ class MailboxClient:
         self.life = life
         self.backend = backend
         self._locate = locate
-        self._on_message = on_message
         self._on_end = on_end
         self._awaiting = life.awaiting(backend)
-        self._outbox = Outbox(life, self._awaiting)
-        self._seen = life.seen(MAILBOX)
+        self._work = asyncio.Event()
+        self._outbox = Outbox(life, self._awaiting, self._work.set)
+        self._screen = Screen(life, MAILBOX, on_message)
         self._connection: Connection | None = None
         self._runner: asyncio.Task[None] | None = None
         self._error: ChatlabError | None = ChatClosed("The private chats are not open.")
         #: The server that is or was connected to; the last reason why connecting failed.
         self._served_by = ""
         self._refusal = ""
-        self._work = asyncio.Event()
-        self._jobs: set[Job] = set()
         self._acks: _Acks | None = None
 
     @property
@@ -102,7 +100,7 @@ class MailboxClient:
         return {
             "connected": self.connected,
             "unanswered": len(self._outbox),
-            "ids seen": len(self._seen),
+            "ids seen": len(self._screen),
         }
 
     # -- open and close
@@ -141,7 +139,7 @@ class MailboxClient:
         with contextlib.suppress(TimeoutError, grpc.aio.AioRpcError):
             async with asyncio.timeout(CLOSE_SECONDS):
                 if connection is not None and self._acks is not None:
-                    await asyncio.gather(*(asyncio.shield(job.done) for job in self._jobs))
+                    await self._outbox.empty()
                     self._acks.hurry()
                     await connection.leave()
                     await asyncio.shield(runner)
@@ -168,27 +166,9 @@ class MailboxClient:
         message is given up when ``settings.send_seconds`` pass without an answer to any of
         this call's messages.
         """
-        job = self._outbox.put(messages)
         if self._error is not None:
-            self._outbox.give_up(job, self._error.what, type(self._error).__name__)
-        elif messages:
-            self._work.set()
-            await self._answered(job)
-        return [receipt for receipt in job.receipts if receipt is not None]
-
-    async def _answered(self, job: Job) -> None:
-        seconds = self.life.settings.send_seconds
-        self._jobs.add(job)
-        try:
-            async with asyncio.timeout(seconds) as job.timeout:
-                await job.done
-        except TimeoutError:
-            self._outbox.give_up(job, f"no answer within {seconds:g} s")
-        except asyncio.CancelledError:
-            self._outbox.give_up(job, "interrupted")
-            raise
-        finally:
-            self._jobs.discard(job)
+            return self._outbox.refuse(messages, self._error)
+        return await self._outbox.send(messages)
 
     # -- asking
 
@@ -312,8 +292,6 @@ class MailboxClient:
         while (answers := await connection.answers()) is not None:
             await self.life.gate.wait()
             self._outbox.answer(answers)
-            if self._outbox.ready:
-                self._work.set()
 
     async def _receive(self, connection: Connection, acks: _Acks) -> None:
         life = self.life
@@ -325,26 +303,8 @@ class MailboxClient:
                 self._reached(reached.receiver, reached.id)
             for delivery in frame.deliveries:
                 messages = wire.delivered(delivery, life.user)
-                self._show(messages, delivery.redelivered)
+                self._screen.show(messages, delivery.redelivered)
                 acks.add(messages)
-
-    def _show(self, messages: list[Message], redelivered: bool) -> None:
-        """What one sender sent: to the user, but for what this life was shown already."""
-        life, sender = self.life, messages[0].sender
-        chat = chat_of(sender, life.user)
-        life.clock.see(*[message.clock for message in messages])
-        # Ids are unique per sender only: nobody can make another's message look seen.
-        fresh: list[Message] = []
-        again: list[str] = []
-        for message in messages:
-            if self._seen.add(f"{sender}/{message.id}"):
-                fresh.append(message)
-            else:
-                again.append(message.id)
-        life.facts("Delivered", chat, fresh, repeat(redelivered))
-        for message in fresh:
-            self._on_message(message, redelivered)
-        life.facts("Discarded", chat, again)
 
     def _reached(self, receiver: str, id: str) -> None:
         """A receiver's client has acknowledged ``id``, and what we sent it before."""

@@ -32,6 +32,13 @@ class PrivateClient(Protocol):
     async def send(self, messages: Sequence[Message]) -> list[Receipt]:
         """Send in order; one receipt per message, single outcomes are never raised."""
 
+    async def history(self, peer: str, limit: int) -> list[Message]:
+        """The conversation with ``peer`` so far, oldest first; ``NotPossible`` where nobody
+        remembers it."""
+
+    async def presence(self, names: Sequence[str]) -> list[tuple[str, bool, float]]:
+        """Of each name with an account: whether it receives now, and when it last did."""
+
     def state(self) -> dict[str, Any]:
         """What this client remembers."""
 

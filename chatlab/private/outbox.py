@@ -18,12 +18,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 from chatlab import messages as values
 from chatlab.client import Life
+from chatlab.errors import ChatlabError
 from chatlab.journal import now
 from chatlab.messages import (
     BATCH_BYTES,
@@ -52,6 +53,11 @@ class Job:
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         #: Moved on by each answer; whoever waits reschedules its deadline.
         self.timeout: asyncio.Timeout | None = None
+
+    @property
+    def outcome(self) -> list[Receipt]:
+        """The receipts there are."""
+        return [receipt for receipt in self.receipts if receipt is not None]
 
     def answer(self, start: int, receipts: Sequence[Receipt]) -> None:
         self.receipts[start : start + len(receipts)] = receipts
@@ -90,14 +96,19 @@ class Outbox:
     Args:
         life: whose.
         awaiting: receiver -> id of the newest message that was confirmed; kept up to date.
+        on_work: called when a frame may be ready to leave.
     """
 
-    def __init__(self, life: Life, awaiting: dict[str, str]) -> None:
+    def __init__(
+        self, life: Life, awaiting: dict[str, str], on_work: Callable[[], object]
+    ) -> None:
         self._life = life
         self._awaiting = awaiting
+        self._on_work = on_work
         self._waiting: deque[_Part] = deque()
         self._flying: deque[_Part] = deque()
         self._in_flight = 0
+        self._jobs: set[Job] = set()
 
     def __len__(self) -> int:
         """Messages without an answer, those given up excepted."""
@@ -107,6 +118,42 @@ class Outbox:
     def ready(self) -> bool:
         """Whether a frame may leave now."""
         return bool(self._waiting) and self._in_flight < IN_FLIGHT
+
+    async def send(self, messages: Sequence[Message]) -> list[Receipt]:
+        """Let them leave, and wait for their receipts.
+
+        What has none when ``settings.send_seconds`` pass without an answer to any of these
+        messages, or when the caller is cancelled, is given up.
+        """
+        job = self.put(messages)
+        if messages:
+            self._on_work()
+            await self._answered(job)
+        return job.outcome
+
+    def refuse(self, messages: Sequence[Message], error: ChatlabError) -> list[Receipt]:
+        """They do not leave at all, because of ``error``."""
+        job = self.put(messages)
+        self.give_up(job, error.what, type(error).__name__)
+        return job.outcome
+
+    async def empty(self) -> None:
+        """Wait until every :meth:`send` has its receipts."""
+        await asyncio.gather(*(asyncio.shield(job.done) for job in self._jobs))
+
+    async def _answered(self, job: Job) -> None:
+        seconds = self._life.settings.send_seconds
+        self._jobs.add(job)
+        try:
+            async with asyncio.timeout(seconds) as job.timeout:
+                await job.done
+        except TimeoutError:
+            self.give_up(job, f"no answer within {seconds:g} s")
+        except asyncio.CancelledError:
+            self.give_up(job, "interrupted")
+            raise
+        finally:
+            self._jobs.discard(job)
 
     def put(self, messages: Sequence[Message]) -> Job:
         """Record Sent for each and let them wait."""
@@ -140,6 +187,14 @@ class Outbox:
         self._in_flight += len(frame)
         return frame
 
+    def newest(self, count: int) -> str:
+        """The id of the last of the oldest ``count`` in flight."""
+        for part in self._flying:
+            if count <= len(part):
+                return part.messages[count - 1].id
+            count -= len(part)
+        raise IndexError("more than is in flight")
+
     def answer(self, answers: Iterable[Answer]) -> None:
         """What became of the oldest in flight, in order."""
         jobs: dict[int, Job] = {}
@@ -156,6 +211,8 @@ class Outbox:
                     jobs[id(first.job)] = first.job
                 done += len(first)
             self._in_flight -= done
+        if self.ready:
+            self._on_work()
         for job in jobs.values():
             if job.timeout is not None and job.open:
                 job.timeout.reschedule(

@@ -117,6 +117,11 @@ def lab_metadata(settings: Settings) -> Metadata:
     return ((LAB_SECRET_KEY, secret.encode()),) if secret else ()
 
 
+def doorkeepers(settings: Settings) -> list[Doorkeeper]:
+    """The interceptors of a server: with a lab secret, one that asks for it."""
+    return [Doorkeeper(settings.lab_secret)] if settings.lab_secret else []
+
+
 class Doorkeeper(grpc.aio.ServerInterceptor):  # type: ignore[misc]
     """Lets in the calls that show the lab's secret, and all of health."""
 

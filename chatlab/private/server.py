@@ -47,9 +47,9 @@ from chatlab.private.mailbox import Limits, Mailboxes
 from chatlab.private.memory import MemoryMailboxes
 from chatlab.private.redis import RedisMailboxes
 from chatlab.private.security import (
-    Doorkeeper,
     check_host,
     check_name,
+    doorkeepers,
     is_loopback,
     make_credentials,
 )
@@ -134,10 +134,9 @@ class ChatServer:
         return self._address
 
     def _make_server(self) -> Any:
-        secret = self._settings.lab_secret
-        doorkeepers = [Doorkeeper(secret)] if secret else []
+        settings = self._settings
         server = grpc.aio.server(
-            interceptors=doorkeepers, options=server_options(self._settings)
+            interceptors=doorkeepers(settings), options=server_options(settings)
         )
         pb_grpc.add_PrivateChatServiceServicer_to_server(self._service, server)  # type: ignore[no-untyped-call]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)

@@ -24,7 +24,7 @@ def outbox() -> tuple[Outbox, Life, Journal]:
         rabbitmq=NO_RABBIT,
         redis=NO_REDIS,
     )
-    return Outbox(life, {}), life, journal
+    return Outbox(life, {}, lambda: None), life, journal
 
 
 def some(life: Life, count: int, body: str = "x") -> list[Message]:

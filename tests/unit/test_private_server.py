@@ -445,7 +445,7 @@ async def test_a_broken_receiver_is_never_silent() -> None:
         def broken(*_: object) -> None:
             raise KeyError("shelf")
 
-        bob.client._on_message = broken
+        bob.client._screen._on_message = broken
         complaints: list[dict[str, object]] = []
         asyncio.get_running_loop().set_exception_handler(
             lambda _, context: complaints.append(context)
