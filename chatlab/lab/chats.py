@@ -241,8 +241,8 @@ class PrivateChat(Chat):
 
     def history(self, limit: int = 100) -> list[Message]:
         """The conversation so far as the chat server remembers it, oldest first: what this
-        user sent, and what it was shown and has acknowledged, in earlier lives and scenes of
-        a shared lab too; with ``mailbox-redis`` also after a restart of the server.
+        user sent, and what it was shown and has acknowledged, in earlier lives of its client
+        too; with ``mailbox-redis`` also after a restart of the server.
 
         Args:
             limit: the newest so many, 1 to 1,000.

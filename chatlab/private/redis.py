@@ -37,7 +37,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from itertools import compress
-from operator import itemgetter
 from typing import Any
 
 from chatlab.errors import ChatlabError, ServiceUnavailable, Taken
@@ -459,20 +458,23 @@ class RedisMailboxes:
             acked = await self._redis.driver.hget(self._key(user, "me"), "acked")
         shown = await self._newest(user, peer, limit, str(acked or "0-0"))
         sent = await self._newest(peer, user, limit, "+")
-        found = sorted([*shown, *sent], key=itemgetter(0))
+        # Entries of two logs in one millisecond: by the senders' Lamport clocks.
+        found = sorted([*shown, *sent], key=lambda row: (row[0], row[1].clock))
         return [message for _, message in found[-limit:]]
 
     async def _newest(
         self, user: str, sender: str, limit: int, before: str
-    ) -> list[tuple[tuple[int, int], Message]]:
-        """Of the newest in a user's log up to ``before``: what ``sender`` sent."""
-        found: list[tuple[tuple[int, int], Message]] = []
+    ) -> list[tuple[int, Message]]:
+        """Of a user's log up to ``before``: the newest of ``sender``, each with the
+        millisecond in which it was stored."""
+        found: list[tuple[int, Message]] = []
         room = TOLD_BYTES
         for _ in range(LOOK_MOST // LOOK_STEP):
             entries, texts, size, before = await self._run(
                 NEWEST, user, ["log"], before, f"{sender}/", LOOK_STEP, room
             )
-            found += zip(map(_order, entries.split()), _decode(texts), strict=True)
+            times = [int(entry.partition("-")[0]) for entry in entries.split()]
+            found += zip(times, _decode(texts), strict=True)
             room -= size
             if not before or len(found) >= limit:
                 break
@@ -594,12 +596,6 @@ _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 def _decode(texts: str) -> list[Message]:
     """A JSON array of messages."""
     return list(map(new_message, json.loads(texts)))
-
-
-def _order(entry: str) -> tuple[int, int]:
-    """The order of entries: milliseconds, then a number."""
-    ms, _, number = entry.partition("-")
-    return int(ms), int(number)
 
 
 def _literal(text: str) -> str:
