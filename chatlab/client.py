@@ -134,10 +134,20 @@ class Seen:
         """True when ``id`` was not there yet."""
         if id in self._ids:
             return False
-        if len(self._ids) >= self._limit:
-            self._ids.pop(next(iter(self._ids)))
-        self._ids[id] = None
+        self._keep([id])
         return True
+
+    def add_all(self, ids: list[str]) -> list[bool]:
+        """The same for each, in order."""
+        if len(set(ids)) == len(ids) and self._ids.keys().isdisjoint(ids):
+            self._keep(ids)
+            return [True] * len(ids)
+        return [self.add(id) for id in ids]
+
+    def _keep(self, ids: list[str]) -> None:
+        self._ids.update(dict.fromkeys(ids))
+        while len(self._ids) > self._limit:
+            self._ids.pop(next(iter(self._ids)))
 
     def __len__(self) -> int:
         return len(self._ids)

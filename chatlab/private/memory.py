@@ -62,12 +62,17 @@ class _Mailbox:
 
     def add(self, batch: Sequence[Message], limits: Limits, stamp: int) -> list[Verdict]:
         """Append what is new and fits; ``stamp`` is that of the first."""
-        verdicts: list[Verdict] = []
+        keys = [f"{message.sender}/{message.id}" for message in batch]
+        sizes = [size_of(message.body) for message in batch]
         room = limits.messages - (self.stored - self.acked)
         free = limits.bytes - self.waiting_bytes
-        for message in batch:
-            key = f"{message.sender}/{message.id}"
-            size = size_of(message.body)
+        new = set(keys)
+        fine = len(new) == len(batch) <= room and sum(sizes) <= free
+        if fine and self.ids.isdisjoint(new):
+            self._append(keys, batch, sizes, stamp)
+            return ["stored"] * len(batch)
+        verdicts: list[Verdict] = []
+        for key, message, size in zip(keys, batch, sizes, strict=True):
             if key in self.ids:
                 verdicts.append("duplicate")
             elif room <= 0:
@@ -75,14 +80,19 @@ class _Mailbox:
             elif size > free:
                 verdicts.append("full of bytes")
             else:
-                self.ids.add(key)
-                self.log.append(message)
-                self.sizes.append(size)
-                self.stamps.append(stamp)
+                self._append([key], [message], [size], stamp)
                 stamp, room, free = stamp + 1, room - 1, free - size
                 verdicts.append("stored")
-        self.waiting_bytes = limits.bytes - free
         return verdicts
+
+    def _append(
+        self, keys: list[str], batch: Sequence[Message], sizes: list[int], stamp: int
+    ) -> None:
+        self.ids.update(keys)
+        self.log += batch
+        self.sizes += sizes
+        self.stamps += range(stamp, stamp + len(batch))
+        self.waiting_bytes += sum(sizes)
 
     def newest(self, sender: str, limit: int, through: int) -> Iterator[tuple[int, Message]]:
         """Stamps and messages of ``sender`` up to the position ``through``, newest first."""

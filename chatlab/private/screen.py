@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import repeat
+from itertools import compress, repeat
 
 from chatlab.client import Life, OnMessage
 from chatlab.messages import Message
@@ -32,15 +32,12 @@ class Screen:
         life, sender = self._life, messages[0].sender
         chat = chat_of(sender, life.user)
         life.clock.see(*[message.clock for message in messages])
-        fresh: list[Message] = []
-        again: list[str] = []
-        for message in messages:
-            # Ids are unique per sender only: nobody can make another's message look seen.
-            if self._seen.add(f"{sender}/{message.id}"):
-                fresh.append(message)
-            else:
-                again.append(message.id)
+        # Ids are unique per sender only: nobody can make another's message look seen.
+        new = self._seen.add_all([f"{sender}/{message.id}" for message in messages])
+        fresh = list(compress(messages, new))
         life.facts("Delivered", chat, fresh, repeat(redelivered))
         for message in fresh:
             self._on_message(message, redelivered)
-        life.facts("Discarded", chat, again)
+        if len(fresh) < len(messages):
+            again = compress(messages, (not one for one in new))
+            life.facts("Discarded", chat, [message.id for message in again])
