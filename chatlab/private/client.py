@@ -92,7 +92,7 @@ class MailboxClient:
 
     @property
     def connected(self) -> bool:
-        """Whether both streams are open now."""
+        """Whether it receives now, and may send."""
         return self._connection is not None
 
     def state(self) -> dict[str, Any]:
@@ -106,7 +106,7 @@ class MailboxClient:
     # -- open and close
 
     async def open(self) -> None:
-        """Connect, claim the name and start both streams. Idempotent while open.
+        """Connect, claim the name and start to receive. Idempotent while open.
 
         Raises:
             ServiceUnavailable: no server answered within ``settings.send_seconds``.
@@ -284,6 +284,7 @@ class MailboxClient:
             self._work.clear()
             while self._outbox.ready:
                 await self.life.gate.wait()
+                await connection.begin_sending()
                 frame = self._outbox.take()
                 if frame:
                     await connection.write(frame)
@@ -372,6 +373,8 @@ def _cause(errors: Sequence[BaseException | None]) -> ChatlabError:
         if isinstance(error, grpc.aio.AioRpcError):
             if isinstance(cause, ServiceUnavailable):
                 cause = error_of(error)
+        elif isinstance(error, ChatlabError):
+            cause = error
         elif error is not None:
             raise error
     return cause

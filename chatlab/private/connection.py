@@ -3,10 +3,10 @@
 Everything that ends a stream is raised as ``AioRpcError`` by whoever reads or writes next;
 :mod:`chatlab.private.client` decides what it means.
 
-Opening has a deadline as a whole: Claim, and until both streams have begun. The two streams
-then live as long as the connection and have none; a peer that is gone or frozen ends them
-within keepalive's time, and whoever sends waits for its receipt no longer than
-``settings.send_seconds``.
+Opening has a deadline as a whole: Claim, and until the receiving stream has begun; so has
+the sending stream, which is opened for the first message. The two then live as long as the
+connection and have none; a peer that is gone or frozen ends them within keepalive's time, and
+whoever sends waits for its receipt no longer than ``settings.send_seconds``.
 """
 
 from __future__ import annotations
@@ -43,11 +43,12 @@ class Connection:
         self._metadata = metadata
         self._sending: Any = None
         self._receiving: Any = None
+        self._sends = asyncio.Event()  # whether the sending stream is open
         self._asking = asyncio.Lock()  # gRPC allows one write at a time
 
     @classmethod
     async def open(cls, life: Life, address: ServerAddress, seconds: float) -> Connection:
-        """Connect, claim, and start both streams; from then on the user receives.
+        """Connect, claim, and start to receive.
 
         Raises:
             ServiceUnavailable: no answer to all of it within ``seconds``.
@@ -81,19 +82,31 @@ class Connection:
         return connection
 
     async def _begin(self) -> None:
-        self._receiving = self._stub.Receive(metadata=self._metadata)
-        self._sending = self._stub.Send(metadata=self._metadata)
-        for stream in (self._receiving, self._sending):
-            await stream.initial_metadata()  # receiving: the mailbox is held for us now
-            if stream.done():
-                await stream.read()  # raises why
+        self._receiving = await _opened(self._stub.Receive(metadata=self._metadata))
+
+    async def begin_sending(self) -> None:
+        """Open the sending stream, unless it is open: one who only listens needs none, and
+        costs the server a third less.
+
+        Raises:
+            ServiceUnavailable: the server does not answer in time.
+        """
+        if self._sends.is_set():
+            return
+        try:
+            async with asyncio.timeout(self._seconds):
+                self._sending = await _opened(self._stub.Send(metadata=self._metadata))
+        except TimeoutError:
+            raise ServiceUnavailable("The chat server takes no messages.") from None
+        self._sends.set()
 
     async def write(self, messages: Sequence[Message]) -> None:
-        """Send one frame."""
+        """Send one frame, after :meth:`begin_sending`."""
         await _write(self._sending, pb.SendRequest(parcels=wire.parcels_of(messages)))
 
     async def answers(self) -> Sequence[Answer] | None:
         """What became of the oldest messages without an answer; None at the stream's end."""
+        await self._sends.wait()
         response = await self._sending.read()
         return (
             None if response is grpc.aio.EOF else list(map(wire.answer_of, response.receipts))
@@ -143,6 +156,14 @@ class Connection:
     async def close(self) -> None:
         """End streams and channel now."""
         await self._channel.close()
+
+
+async def _opened(call: Any) -> Any:
+    """A stream that the server has begun to serve; for receiving: it holds the mailbox."""
+    await call.initial_metadata()
+    if call.done():
+        await call.read()  # raises why
+    return call
 
 
 async def _write(call: Any, request: Any) -> None:

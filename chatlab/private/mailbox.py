@@ -92,8 +92,8 @@ def joined(batches: Sequence[Batch]) -> Batch:
     )
 
 
-#: Takes new messages and the position just before them; may decline and fetch them instead.
-Offer = Callable[[str, Batch], None]
+#: Takes new messages and the position just before them; False: it fetches them instead.
+Offer = Callable[[str, Batch], bool]
 
 #: Takes a receiver and the id of the newest message of this user that it has acknowledged.
 Told = Callable[[str, str], None]

@@ -14,6 +14,7 @@ field of ``me``       meaning
 ``acked, acked_n``    the cursor: entry, and how many are behind it
 ``handed``            the highest entry ever handed out
 ``again``             what ``handed`` was when the present hold began (up to it: redelivered)
+``base``              what ``acked_n`` was then
 ``given, handed_n``   the last entry given to the present hold, and how many are up to it
 ``stored_n``          how many were ever stored
 ``bytes, log_bytes``  after the cursor, and in the whole log
@@ -36,6 +37,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import compress
 from typing import Any
 
@@ -95,8 +97,8 @@ local server = redis.call('HGET', me, 'server')
 local acked_n = redis.call('HGET', me, 'acked_n') or 0
 local acked = redis.call('HGET', me, 'acked') or '0-0'
 redis.call('HSET', me, 'incarnation', ARGV[1], 'token', ARGV[2], 'server', ARGV[3],
-  'handed_n', acked_n, 'given', acked, 'again', redis.call('HGET', me, 'handed') or '0-0',
-  'seen', now)
+  'handed_n', acked_n, 'base', acked_n, 'given', acked, 'seen', now,
+  'again', redis.call('HGET', me, 'handed') or '0-0')
 if server and server ~= ARGV[3] then redis.call('PUBLISH', ARGV[4] .. server, ARGV[5]) end
 return acked
 """
@@ -172,7 +174,9 @@ local function after(one, other)
 end
 """
 
-# fetch: KEYS log, me; ARGV token, after, most messages, most bytes
+# fetch: KEYS log, me; ARGV token, after, most messages, most bytes, how many were handed out
+# under this hold up to ``after`` ('': a look only, which changes nothing). What was counted as
+# handed out and was not (SEND offered it, and the stream had no room) is put right.
 # -> entries and their sizes, separated by spaces; how many (the first) were handed out before;
 #    the messages as one JSON array: four replies are read much quicker than four a message
 FETCH = Script(
@@ -181,23 +185,21 @@ FETCH = Script(
 local log, me = KEYS[1], KEYS[2]
 local no = stale(me, ARGV[1])
 if no then return no end
-if tonumber(ARGV[3]) < 1 then return {'', '', 0, '[]'} end
-local rows = redis.call('XRANGE', log, '(' .. ARGV[2], '+', 'COUNT', ARGV[3])
-local h = redis.call('HMGET', me, 'again', 'given', 'handed')
-local entries, sizes, texts, again, new, left = {}, {}, {}, 0, 0, tonumber(ARGV[4])
+local rows, most = {}, tonumber(ARGV[3])
+if most > 0 then rows = redis.call('XRANGE', log, '(' .. ARGV[2], '+', 'COUNT', most) end
+local h = redis.call('HMGET', me, 'again', 'base')
+local entries, sizes, texts, again, left = {}, {}, {}, 0, tonumber(ARGV[4])
 for i, row in ipairs(rows) do
   local text = row[2][4]
   left = left - #text
   if i > 1 and left < 0 then break end
   entries[i], sizes[i], texts[i] = row[1], #text, text
   if not after(row[1], h[1]) then again = i end
-  if after(row[1], h[2]) then new = new + 1 end
 end
-local last = entries[#entries]
-if new > 0 then
-  redis.call('HINCRBY', me, 'handed_n', new)
-  redis.call('HSET', me, 'given', last)
-  if after(last, h[3] or '0-0') then redis.call('HSET', me, 'handed', last) end
+if ARGV[5] ~= '' then
+  local given = entries[#entries] or ARGV[2]
+  redis.call('HSET', me, 'handed_n', tonumber(h[2]) + tonumber(ARGV[5]) + #entries,
+    'given', given, 'handed', after(given, h[1]) and given or h[1])
 end
 return {table.concat(entries, ' '), table.concat(sizes, ' '), again,
   '[' .. table.concat(texts, ',') .. ']'}
@@ -278,13 +280,15 @@ return answer
 """
 )
 
-# sweep: KEYS me of each held user; ARGV token of each -> numbers of those to wake: the hold is
-# stale, or there is more than was handed out
+# sweep: ARGV what the key ``me`` of a user begins and ends with, the held users, the token of
+# each -> numbers of those to wake: the hold is stale, or there is more than was handed out.
+# It makes the keys itself: so the sweep of a thousand users costs a server next to nothing.
 SWEEP = Script("""
-local wake = {}
-for i, me in ipairs(KEYS) do
-  local h = redis.call('HMGET', me, 'token', 'stored_n', 'handed_n')
-  if h[1] ~= ARGV[i] or tonumber(h[2] or 0) > tonumber(h[3] or 0) then wake[#wake + 1] = i end
+local wake, i, token = {}, 0, string.gmatch(ARGV[4], '%S+')
+for user in string.gmatch(ARGV[3], '%S+') do
+  i = i + 1
+  local h = redis.call('HMGET', ARGV[1] .. user .. ARGV[2], 'token', 'stored_n', 'handed_n')
+  if h[1] ~= token() or tonumber(h[2] or 0) > tonumber(h[3] or 0) then wake[#wake + 1] = i end
 end
 return wake
 """)
@@ -297,6 +301,23 @@ _VERDICTS: dict[str, Verdict] = {
     "m": "full of messages",
     "b": "full of bytes",
 }
+
+
+@dataclass(slots=True)
+class _Given:
+    """What a hold was really given: the last entry, and how many up to it."""
+
+    position: str
+    count: int = 0
+    #: Looks that are on their way.
+    looking: int = 0
+    #: The stream did not take what was offered.
+    declined: bool = False
+
+    def add(self, batch: Batch) -> None:
+        if batch.positions:
+            self.position = batch.positions[-1]
+            self.count += len(batch.positions)
 
 
 class RedisMailboxes:
@@ -315,6 +336,7 @@ class RedisMailboxes:
         self._server = secrets.token_hex(8)
         self._channels = redis.key("mailbox-wake", "")
         self._holds: dict[str, Hold] = {}
+        self._given: dict[str, _Given] = {}
         self._alive: dict[str, tuple[float, bool]] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -376,12 +398,14 @@ class RedisMailboxes:
             ATTACH, user, ["me"], incarnation, token, self._server, self._channels, user
         )
         hold = Hold(user, incarnation, token, start, wake, offer, told)
+        self._given[token] = _Given(start)
         earlier, self._holds[user] = self._holds.get(user), hold
         if earlier is not None:
             earlier.wake()
         return hold
 
     async def detach(self, hold: Hold) -> None:
+        self._given.pop(hold.token, None)
         if self._holds.get(hold.user) is hold:
             del self._holds[hold.user]
         await self._run(DETACH, hold.user, ["me"], hold.token)
@@ -407,7 +431,9 @@ class RedisMailboxes:
         if new and hold is not None and hold.offer is not None:
             kept = [letter == "s" for letter in letters]
             sizes = [size_of(text) for text in compress(texts, kept)]
-            hold.offer(before, Batch(new.split(), list(compress(batch, kept)), sizes))
+            await self._offer(
+                hold, before, Batch(new.split(), list(compress(batch, kept)), sizes)
+            )
         elif server == self._server and to in self._holds:
             self._holds[to].wake()
         if server and await self._lives(server):
@@ -417,9 +443,40 @@ class RedisMailboxes:
     async def fetch(
         self, hold: Hold, after: str, count: int = BATCH_MESSAGES, size: int = BATCH_BYTES
     ) -> Batch:
-        reply = await self._run(FETCH, hold.user, ["log", "me"], hold.token, after, count, size)
-        positions, sizes, again, texts = reply
-        return Batch(positions.split(), _decode(texts), list(map(int, sizes.split())), again)
+        given = self._given.get(hold.token)
+        known = given is not None and given.position == after
+        keys, limits = ["log", "me"], (after, count, size)
+        if given is None or not known:
+            reply = await self._run(FETCH, hold.user, keys, hold.token, *limits, "")
+            return _batch(reply)
+        given.looking += 1
+        try:
+            reply = await self._run(FETCH, hold.user, keys, hold.token, *limits, given.count)
+        finally:
+            given.looking -= 1
+        batch = _batch(reply)
+        given.add(batch)
+        if given.declined:
+            await self._correct(hold, given)
+        return batch
+
+    async def _offer(self, hold: Hold, before: str, batch: Batch) -> None:
+        """Hand a stream what was stored and counts as handed out already."""
+        given = self._given.get(hold.token)
+        if hold.offer is not None and hold.offer(before, batch):
+            if given is not None:
+                given.add(batch)
+        elif given is not None:
+            given.declined = True
+            if not given.looking:  # else whoever looks corrects it
+                await self._correct(hold, given)
+
+    async def _correct(self, hold: Hold, given: _Given) -> None:
+        """Let Redis count as handed out what was, and no more."""
+        given.declined = False
+        with suppress(Taken, ServiceUnavailable):  # nobody's count any more
+            limits = given.position, 0, 0, given.count
+            await self._run(FETCH, hold.user, ["log", "me"], hold.token, *limits)
 
     async def ack(
         self, hold: Hold, position: str, count: int, size: int, newest: Mapping[str, str]
@@ -541,9 +598,10 @@ class RedisMailboxes:
                 holds = list(self._holds.values())
                 for first in range(0, len(holds), SWEEP_USERS):
                     some = holds[first : first + SWEEP_USERS]
-                    keys = [self._key(hold.user, "me") for hold in some]
-                    args = [hold.token for hold in some]
-                    for number in await self._redis.run(SWEEP, keys, args):
+                    users = " ".join([hold.user for hold in some])
+                    tokens = " ".join([hold.token for hold in some])
+                    ends = self._redis.key("mailbox", "{"), "}:me"
+                    for number in await self._redis.run(SWEEP, [], [*ends, users, tokens]):
                         some[number - 1].wake()
 
     # -- all of them
@@ -591,6 +649,12 @@ _NUMBERS = {"incarnation", "stored_n", "handed_n", "acked_n", "bytes"}
 
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+def _batch(reply: list[Any]) -> Batch:
+    """What FETCH answers."""
+    positions, sizes, again, texts = reply
+    return Batch(positions.split(), _decode(texts), list(map(int, sizes.split())), again)
 
 
 def _decode(texts: str) -> list[Message]:

@@ -117,7 +117,7 @@ class _Window:
         self.reached[receiver] = id
         self.changed.set()
 
-    def offer(self, before: str, batch: Batch) -> None:
+    def offer(self, before: str, batch: Batch) -> bool:
         """Take new messages if they are just what comes next and there is room; else look."""
         count, size = self.room
         last = self.offered[-1].positions[-1] if self.offered else self.position
@@ -127,8 +127,9 @@ class _Window:
         if before == last and fits and not (self.more or self.looking):
             self.offered = together
             self.changed.set()
-        else:
-            self.news()
+            return True
+        self.news()
+        return False
 
     def add(self, batch: Batch) -> None:
         """It is being handed out."""

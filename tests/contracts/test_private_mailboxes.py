@@ -11,7 +11,7 @@ from private_rig import PATIENCE_SECONDS
 
 from chatlab.errors import SendUncertain, ServiceUnavailable, Taken
 from chatlab.messages import Message
-from chatlab.private.mailbox import Hold, Limits, Mailboxes, MailboxState
+from chatlab.private.mailbox import Batch, Hold, Limits, Mailboxes, MailboxState
 from chatlab.private.memory import MemoryMailboxes
 from chatlab.private.redis import RedisMailboxes
 from chatlab.resp import Redis
@@ -315,17 +315,17 @@ async def test_a_hold_of_a_dead_server_is_no_receiver(
 
 
 async def offered_to(
-    store: Mailboxes,
+    store: Mailboxes, taken: bool = True
 ) -> tuple[Hold, asyncio.Event, list[tuple[str, list[str]]]]:
     """A hold that is offered entries: the position before and the bodies of each offer."""
     wake = asyncio.Event()
     offers: list[tuple[str, list[str]]] = []
-    hold = await store.attach(
-        "bob",
-        1,
-        wake.set,
-        lambda before, new: offers.append((before, [message.body for message in new.messages])),
-    )
+
+    def offer(before: str, new: Batch) -> bool:
+        offers.append((before, [message.body for message in new.messages]))
+        return taken
+
+    hold = await store.attach("bob", 1, wake.set, offer)
     return hold, wake, offers
 
 
@@ -346,6 +346,22 @@ async def test_a_receiver_that_has_all_is_handed_what_its_own_server_stores(
     again, _ = await attach(here)
     seen = [(e.message.body, e.redelivered) for e in await fetch(here, again, again.start)]
     assert seen == [("nº 1", True), ("nº 2", True), ("nº 3", True), ("nº 4", False)]
+
+
+async def test_what_a_receiver_had_no_room_for_is_not_counted_as_handed_out(
+    pair: tuple[RedisMailboxes, RedisMailboxes],
+) -> None:
+    here, _ = pair
+    hold, _, offers = await offered_to(here, taken=False)
+    await here.send("bob", some(1))
+    assert (await bob(here)).handed == 0
+    stored = await here.send("bob", some(2))
+    assert (stored.waiting, len(offers)) == (1, 1), "it has a backlog now"
+    assert [e.message.seq for e in await fetch(here, hold, hold.start, 1)] == [1]
+    assert (await bob(here)).handed == 1
+    again, _ = await attach(here)
+    seen = [(e.message.seq, e.redelivered) for e in await fetch(here, again, again.start)]
+    assert seen == [(1, True), (2, False)]
 
 
 async def test_a_receiver_with_a_backlog_is_woken_and_offered_nothing(

@@ -80,8 +80,8 @@ async def half(*begins: str) -> AsyncIterator[ServerAddress]:
 
 @pytest.mark.parametrize(
     "server",
-    [silent_port, lambda: half(), lambda: half("Send"), lambda: half("Receive")],
-    ids=["accepts TCP only", "begins no stream", "never Receive", "never Send"],
+    [silent_port, lambda: half(), lambda: half("Send")],
+    ids=["accepts TCP only", "begins no stream", "never Receive"],
 )
 async def test_opening_is_bounded_whatever_the_server_leaves_out(
     server: Callable[[], Any],
@@ -92,6 +92,19 @@ async def test_opening_is_bounded_whatever_the_server_leaves_out(
         with pytest.raises(ServiceUnavailable, match="in time"):
             await r.online("ana")
         assert 0.5 < time.monotonic() - began < BOUND_SECONDS
+
+
+async def test_a_send_for_which_no_stream_begins_has_failed_in_time() -> None:
+    async with rig(settings=QUICK) as r, half("Receive") as r.address:
+        ana = await r.online("ana")
+        began = time.monotonic()
+        (receipt,) = await ana.send("bob", "anybody?")
+        assert receipt.outcome == "failed", "it never left"
+        assert time.monotonic() - began < BOUND_SECONDS
+        async with asyncio.timeout(BOUND_SECONDS):  # it comes back, perhaps to another server
+            while r.journal.counts()["Connected"] < 2:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        ana.client.abandon()
 
 
 async def test_a_send_on_a_stream_without_answers_is_bounded() -> None:
