@@ -52,7 +52,7 @@ class Settings:
     #: AMQP heartbeat; a long C call that holds the GIL must fit in (FACTS of the broker).
     heartbeat_seconds: int = 30
     #: gRPC keepalive: ping an idle peer after so long (pings are all that 1,000 idle users cost
-    #: a chat server: at 10 s they took 2 % of a core, at 30 s half a percent) …
+    #: a chat server: at 10 s they took over 1 % of a core, at 30 s half a percent) …
     keepalive_seconds: float = 30.0
     #: … and give it up when it has not answered after so long.
     keepalive_timeout_seconds: float = 5.0
