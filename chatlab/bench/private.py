@@ -25,7 +25,6 @@ from chatlab.bench import baselines
 from chatlab.bench.report import Figure, alternate
 from chatlab.lab import Lab
 from chatlab.lab.chats import PrivateChat
-from chatlab.loop import BackgroundLoop
 
 BODY = "x" * 100
 CALLS = 200
@@ -42,13 +41,13 @@ def private_messages(rounds: int) -> Iterator[Figure]:
     """All figures of this module."""
     with ExitStack() as stack:
         lab = stack.enter_context(Lab.start("bench-private"))
-        bare = stack.enter_context(BackgroundLoop("bare"))
+        # On the lab's own loop: a second loop in one process makes every gRPC call slower.
         context = baselines.grpc_unary()
-        call = bare.call(context.__aenter__())
-        stack.callback(lambda: bare.call(context.__aexit__(None, None, None)))
+        call = lab._call(context.__aenter__())
+        stack.callback(lambda: lab._call(context.__aexit__(None, None, None)))
 
         def base() -> list[float]:
-            return bare.call(baselines.grpc_unary_calls(call, BODY.encode(), CALLS))
+            return lab._call(baselines.grpc_unary_calls(call, BODY.encode(), CALLS))
 
         lab.users("ana", "bob")
         for store, goals in GOALS.items():
