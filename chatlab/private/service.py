@@ -19,6 +19,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
+from itertools import islice
 from typing import Any, NoReturn
 
 import grpc
@@ -116,6 +117,13 @@ class _Window:
         """A receiver has acknowledged letters of the user."""
         self.reached[receiver] = id
         self.changed.set()
+
+    def take_reached(self) -> dict[str, str]:
+        """What to tell now: as many as fit into a frame in any case."""
+        taken = dict(islice(self.reached.items(), BATCH_MESSAGES))
+        for receiver in taken:
+            del self.reached[receiver]
+        return taken
 
     def offer(self, before: str, batch: Batch) -> bool:
         """Take new messages if they are just what comes next and there is room; else look."""
@@ -320,8 +328,7 @@ class PrivateChat(pb_grpc.PrivateChatServiceServicer):
             elif not window.reached:
                 await window.changed.wait()
                 continue
-            reached, window.reached = window.reached, {}
-            await context.write(wire.frame_of(batch, reached))
+            await context.write(wire.frame_of(batch, window.take_reached()))
 
     async def _next(self, hold: Hold, window: _Window) -> Batch | None:
         """What to hand out now: what was offered, else what a look finds."""
