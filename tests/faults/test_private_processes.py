@@ -8,136 +8,59 @@ import signal
 import sys
 import time
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from private_rig import PATIENCE_SECONDS, SECRET, Rig, quick_settings, rig
+from private_processes import ROOT, Lab, receiver, until_let_go
+from private_rig import PATIENCE_SECONDS, quick_settings, rig
 
-from chatlab.discovery.redis import Registry
-from chatlab.errors import ServiceUnavailable
-from chatlab.private.mailbox import MailboxState
-from chatlab.private.redis import RedisMailboxes
-from chatlab.resp import Redis
-from chatlab.services.addresses import RabbitAddress, RedisAddress, to_dict
+from chatlab.services.addresses import RedisAddress, to_dict
 from chatlab.services.links import Link
-from chatlab.settings import child_environ
 
-ROOT = Path(__file__).parents[2]
 #: How long a frozen client may go unnoticed: ping after 2 s, give up after 1 s, and slack.
 NOTICE_SECONDS = 3.0 + 1.5
-
-
-@asynccontextmanager
-async def process(*arguments: str, **environ: str) -> AsyncIterator[Process]:
-    """A Python process of ours; gone afterwards, whatever was done to it."""
-    made = await asyncio.create_subprocess_exec(
-        *(sys.executable, *arguments),
-        cwd=ROOT,
-        env=child_environ({**quick_settings().as_environ(), **environ}),
-        stdout=PIPE,
-    )
-    try:
-        yield made
-    finally:
-        if made.returncode is None:
-            made.kill()
-        await made.wait()
-        made._transport.close()  # type: ignore[attr-defined]
-
-
-@asynccontextmanager
-async def receiver(r: Rig, user: str, incarnation: int) -> AsyncIterator[Process]:
-    """A client in a process of its own, receiving."""
-    arguments = ("-m", "tests.private_child", r.address, user, str(incarnation), SECRET)
-    async with process(*arguments) as child:
-        assert await line(child) == "open"
-        yield child
-
-
-async def line(child: Process) -> str:
-    assert child.stdout is not None
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        return (await child.stdout.readline()).decode().strip()
-
-
-async def rest(child: Process) -> list[str]:
-    """All that a dead process had printed."""
-    assert child.stdout is not None
-    return (await child.stdout.read()).decode().splitlines()
-
-
-async def mailbox(r: Rig, user: str) -> MailboxState:
-    return next(state for state in await r.store.state() if state.user == user)
-
-
-async def until_let_go(r: Rig, user: str) -> float:
-    """Seconds until nobody holds the mailbox of ``user``."""
-    began = time.monotonic()
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while (await mailbox(r, user)).held:  # noqa: ASYNC110 (nothing else to wait for)
-            await asyncio.sleep(0.01)
-    return time.monotonic() - began
 
 
 # -- clients
 
 
-async def test_a_killed_client_is_noticed_at_once_and_loses_nothing() -> None:
-    async with rig() as r:
-        ana = await r.online("ana")
-        bodies = [str(n) for n in range(600)]
-        shown: list[list[str]] = []
-        for incarnation in (1, 2, 3):
-            async with receiver(r, "bob", incarnation) as child:
-                first = 200 * (incarnation - 1)
-                sending = asyncio.create_task(ana.send("bob", *bodies[first : first + 200]))
-                lines = [await line(child) for _ in range(20)]
-                child.send_signal(signal.SIGKILL)
-                assert await until_let_go(r, "bob") < 1
-                shown.append([*lines, *await rest(child)])
-                await sending
-        last = await r.online("bob", 4)
-        while last.bodies[-1:] != bodies[-1:] and (await mailbox(r, "bob")).unacknowledged:
-            await last.wait_for(len(last.shown) + 1)
-        lives = [*([text.split()[0] for text in lines] for lines in shown), last.bodies]
-        assert {body for life in lives for body in life} == set(bodies)
-        for life in lives:
-            numbers = [int(body) for body in life]
-            assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+#: More than the window of a receiving stream: the server's writes to a frozen client wait.
+MORE_THAN_A_WINDOW = ["x" * 60_000] * 30
 
 
-async def test_a_frozen_client_is_noticed_by_the_keepalive_and_goes_on_when_it_thaws() -> None:
-    async with rig() as r, receiver(r, "bob", 1) as child:
+@pytest.mark.parametrize("bodies", [["asleep?"], MORE_THAN_A_WINDOW], ids=["one", "full"])
+async def test_a_frozen_client_is_noticed_by_the_keepalive_and_goes_on_when_it_thaws(
+    bodies: list[str],
+) -> None:
+    async with rig() as r, receiver(r, "bob", 1) as bob:
         ana = await r.online("ana")
-        child.send_signal(signal.SIGSTOP)
+        bob.process.send_signal(signal.SIGSTOP)
         try:
-            (receipt,) = await ana.send("bob", "asleep?")
-            assert receipt.outcome == "confirmed"
+            receipts = await ana.send("bob", *bodies)
+            assert {receipt.outcome for receipt in receipts} == {"confirmed"}
             assert await until_let_go(r, "bob") < NOTICE_SECONDS
             assert (await ana.send("bob", "still?"))[0].listeners == 0
         finally:
-            child.send_signal(signal.SIGCONT)
-        assert await line(child) == "asleep?"
-        assert (await line(child)).startswith("still?")
+            bob.process.send_signal(signal.SIGCONT)
+        shown = bob.shown[1]
+        await bob.until(lambda: len(shown) > len(bodies))
+        assert [message.body for message in shown] == [*bodies, "still?"]
 
 
 async def test_stopping_a_server_is_bounded_with_a_frozen_client() -> None:
     async with (
         rig(settings=quick_settings(keepalive_seconds=60)) as r,
-        receiver(r, "bob", 1) as child,
+        receiver(r, "bob", 1) as bob,
     ):
         ana = await r.online("ana")
-        child.send_signal(signal.SIGSTOP)
-        # More than the transport takes: the server's writes to this client are stuck.
-        await ana.send("bob", *("x" * 60_000 for _ in range(30)))
+        bob.process.send_signal(signal.SIGSTOP)
+        await ana.send("bob", *MORE_THAN_A_WINDOW)
         assert r.server is not None
         began = time.monotonic()
         await r.server.stop(grace=0.5)
         assert time.monotonic() - began < 2
-        child.kill()
+        bob.process.kill()
 
 
 async def test_a_cut_link_loses_nothing_and_shows_nothing_twice() -> None:
@@ -180,60 +103,6 @@ async def test_a_cut_link_loses_nothing_and_shows_nothing_twice() -> None:
 # -- the server
 
 
-class Lab:
-    """The server as a process over a real Redis, and what its clients need to find it."""
-
-    def __init__(self, r: Rig, registry: Registry, config: Path) -> None:
-        self.rig = r
-        self.registry = registry
-        self.config = config
-        r.locate = self.locate  # type: ignore[method-assign]
-
-    async def locate(self) -> str:
-        address = await self.registry.find_server("mailbox-redis")
-        if address is None:
-            raise ServiceUnavailable("No chat server is registered.")
-        return address
-
-    @asynccontextmanager
-    async def server(self) -> AsyncIterator[Process]:
-        before = await self.registry.find_server("mailbox-redis")
-        async with process("-m", "chatlab.private.server", str(self.config)) as child:
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                find = self.registry.find_server
-                while await find("mailbox-redis") in (None, before):  # noqa: ASYNC110
-                    await asyncio.sleep(0.01)
-            yield child
-
-
-@pytest.fixture
-async def lab(
-    namespace: tuple[RabbitAddress, RedisAddress], tmp_path: Path
-) -> AsyncIterator[Lab]:
-    redis = Redis(namespace[1])
-    registry = Registry(redis, lease_seconds=1.5)
-    for user in ("ana", "bob"):
-        await registry.create_account(user, SECRET)
-    config = tmp_path / "server.json"
-    config.touch(mode=0o600)
-    config.write_text(json.dumps({"backend": "mailbox-redis", "redis": to_dict(namespace[1])}))
-    async with rig(RedisMailboxes(redis)) as r:
-        await r.stop()  # the server of this rig is the process
-        yield Lab(r, registry, config)
-    await redis.close()
-
-
-async def test_what_a_killed_server_confirmed_is_delivered_after_its_restart(lab: Lab) -> None:
-    async with lab.server() as child:
-        ana = await lab.rig.online("ana")
-        receipts = await ana.send("bob", *map(str, range(500)))
-        child.kill()
-    assert {receipt.outcome for receipt in receipts} == {"confirmed"}
-    async with lab.server():
-        bob = await lab.rig.online("bob")
-        assert await bob.wait_for(500) == [str(n) for n in range(500)]
-
-
 async def test_a_server_killed_in_mid_stream_loses_and_doubles_nothing(lab: Lab) -> None:
     settings = replace(lab.rig.settings, send_seconds=PATIENCE_SECONDS)
     async with lab.server() as child:
@@ -255,8 +124,8 @@ async def test_sigterm_ends_the_server_soon_even_with_a_frozen_client(lab: Lab) 
         lab.rig.address = await lab.locate()
         ana = await lab.rig.online("ana")
         async with receiver(lab.rig, "bob", 1) as bob:
-            bob.send_signal(signal.SIGSTOP)
-            await ana.send("bob", *("x" * 60_000 for _ in range(30)))
+            bob.process.send_signal(signal.SIGSTOP)
+            await ana.send("bob", *MORE_THAN_A_WINDOW)
             await terminated(lab, child)
         ana.client.abandon()
 
