@@ -149,6 +149,14 @@ async def until_let_go(r: Rig, user: str) -> float:
     return time.monotonic() - began
 
 
+async def until_all_is_acknowledged(r: Rig, user: str) -> int:
+    """How many messages were ever stored in the mailbox, once none waits in it."""
+    async with asyncio.timeout(2 * PATIENCE_SECONDS):
+        while (state := await mailbox(r, user)).unacknowledged:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    return state.stored
+
+
 #: The chat server; it reads its configuration when its standard input is closed.
 SERVER = ("-m", "chatlab.private.server")
 
@@ -159,24 +167,26 @@ class Lab:
     def __init__(self, r: Rig, registry: Registry, address: RedisAddress) -> None:
         self.rig = r
         self.registry = registry
-        self.config = json.dumps({"backend": "mailbox-redis", "redis": to_dict(address)})
+        self.redis = address
+        self.backend = "mailbox-redis"
         r.locate = self.locate  # type: ignore[method-assign]
 
     async def locate(self) -> str:
-        address = await self.registry.find_server("mailbox-redis")
+        address = await self.registry.find_server(self.backend)
         if address is None:
             raise ServiceUnavailable("No chat server is registered.")
         return address
 
     async def begin(self, server: Process) -> None:
         """Let a process that was started with :data:`SERVER` serve, and be found."""
-        before = await self.registry.find_server("mailbox-redis")
+        before = await self.registry.find_server(self.backend)
         assert server.stdin is not None
-        server.stdin.write(self.config.encode())
+        config = {"backend": self.backend, "redis": to_dict(self.redis)}
+        server.stdin.write(json.dumps(config).encode())
         server.stdin.close()
         async with asyncio.timeout(PATIENCE_SECONDS):
             find = self.registry.find_server
-            while await find("mailbox-redis") in (None, before):  # noqa: ASYNC110
+            while await find(self.backend) in (None, before):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
 
     @asynccontextmanager

@@ -20,7 +20,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from private_processes import Child, Shown, child, mailbox, until_let_go
+from private_processes import (
+    Child,
+    Shown,
+    child,
+    mailbox,
+    until_all_is_acknowledged,
+    until_let_go,
+)
 from private_rig import Person, Rig, rig
 
 from chatlab.private.mailbox import Entry, Hold
@@ -109,10 +116,10 @@ async def openings_of_bob(r: Rig, fault: str, forgetful: bool = False) -> list[O
             await strike(r, bob, fault, incarnation)
             await sending
             struck = bob
-        await all_acknowledged(r, bob)
+        await until_all_is_acknowledged(r, "bob")
         for sender in (ana, eva):
             await sender.send("bob", f"{sender.life.user} last")
-        await all_acknowledged(r, bob)
+        await until_all_is_acknowledged(r, "bob")
         await bob.until(lambda: sum(s.body.endswith("last") for s in shown) == 2)
     return openings
 
@@ -149,12 +156,6 @@ async def wake(struck: Child, incarnation: int) -> None:
     struck.process.send_signal(signal.SIGCONT)
     await struck.until(lambda: incarnation in struck.ended)
     assert struck.ended[incarnation] == "Taken"
-
-
-async def all_acknowledged(r: Rig, bob: Child) -> None:
-    async with asyncio.timeout(20):
-        while (await mailbox(r, "bob")).unacknowledged:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
 
 
 def check(openings: Sequence[Opening]) -> None:
