@@ -9,7 +9,8 @@ import pytest
 from private_rig import PATIENCE_SECONDS, Rig, rig
 
 from chatlab.discovery.redis import Registry
-from chatlab.errors import NameInUse, Taken
+from chatlab.errors import Taken
+from chatlab.journal import Acked
 from chatlab.private.accounts import RegisteredAccounts
 from chatlab.private.redis import RedisMailboxes
 from chatlab.private.server import ChatServer, announced
@@ -37,18 +38,6 @@ async def test_two_thousand_both_ways_at_once_keep_their_order(chats: Rig) -> No
     assert {receipt.outcome for receipts in sent for receipt in receipts} == {"confirmed"}
     assert await bob.wait_for(2000) == bodies
     assert await ana.wait_for(2000) == bodies
-
-
-async def test_the_accounts_secret_decides(chats: Rig) -> None:
-    with pytest.raises(NameInUse):
-        await chats.online("bob", secret="guess")
-    bob = await chats.online("bob")
-    with pytest.raises(NameInUse):
-        await chats.online("bob", 2, secret="guess")
-    assert not bob.ended.done()
-    await chats.online("bob", 2)
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        assert isinstance(await bob.ended, Taken)
 
 
 async def test_unknown_receivers_are_named(chats: Rig) -> None:
@@ -92,3 +81,36 @@ async def test_a_server_is_found_while_it_is_announced(redis: Redis) -> None:
         await asyncio.sleep(0.6)  # two leases: it was renewed
         assert await registry.find_server("mailbox-memory") == "127.0.0.1:4711"
     assert await registry.find_server("mailbox-memory") is None
+
+
+async def test_what_a_busy_receiver_was_never_handed_waits_and_is_new_to_the_next(
+    chats: Rig, request: pytest.FixtureRequest
+) -> None:
+    if isinstance(chats.store, RedisMailboxes):
+        why = "what a stream without room was only offered counts as handed out"
+        request.node.add_marker(pytest.mark.xfail(reason=why))
+    ana, bob = await chats.online("ana"), await chats.online("bob")
+    bob.life.gate.clear()
+    bodies = [f"{n} ".ljust(4096, "x") for n in range(2000)]
+    waiting = (await ana.send("bob", *bodies))[-1].waiting
+    bob.client.abandon()
+    again = await chats.online("bob", 2)
+    assert await again.wait_for(2000) == bodies
+    assert waiting is not None and waiting >= 1000
+    assert len(again.redelivered) < 1000, "what was on its way, and no more"
+
+
+@pytest.mark.xfail(reason="a takeover does not wait until the store was told")
+async def test_what_was_acknowledged_before_a_takeover_is_not_shown_again(
+    chats: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chatlab.private.service.SETTLE_SECONDS", 60.0, raising=False)
+    ana, bob = await chats.online("ana"), await chats.online("bob")
+    await ana.send("bob", *map(str, range(20)))
+    await bob.wait_for(20)
+    await bob.send("ana", "done")  # behind the acknowledgements, on the same connection
+    assert len(list(chats.journal.facts(Acked))) == 20
+    again = await chats.online("bob", 2)
+    await ana.send("bob", "last")
+    await again.wait_for(1)
+    assert again.bodies == ["last"]
