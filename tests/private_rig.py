@@ -17,7 +17,7 @@ from chatlab.messages import Message, Receipt, private
 from chatlab.private import MailboxClient
 from chatlab.private.accounts import Accounts, MemoryAccounts
 from chatlab.private.channel import SESSION_KEY, client_options
-from chatlab.private.mailbox import Limits, Mailboxes
+from chatlab.private.mailbox import Entry, Hold, Limits, Mailboxes
 from chatlab.private.memory import MemoryMailboxes
 from chatlab.private.server import ChatServer
 from chatlab.services.addresses import RabbitAddress, RedisAddress
@@ -140,6 +140,20 @@ def quick_settings(**changes: float) -> Settings:
             **changes,
         }  # type: ignore[arg-type]
     )
+
+
+class Taking(MemoryMailboxes):
+    """Takes a message out of the mailbox when it is handed out."""
+
+    async def fetch(self, hold: Hold, *args: Any) -> list[Entry]:
+        entries = await super().fetch(hold, *args)
+        if entries:
+            size = sum(entry.size for entry in entries)
+            await super().ack(hold, entries[-1].position, len(entries), size)
+        return entries
+
+    async def ack(self, *_: object) -> None:
+        pass
 
 
 @asynccontextmanager

@@ -28,7 +28,7 @@ from private_processes import (
     until_all_is_acknowledged,
     until_let_go,
 )
-from private_rig import Person, Rig, rig
+from private_rig import Person, Rig, Taking, rig
 
 from chatlab.private.mailbox import Entry, Hold
 from chatlab.private.memory import MemoryMailboxes
@@ -192,20 +192,6 @@ async def test_a_receiver_struck_twenty_times_in_mid_stream_loses_nothing(
 
 
 # -- the same assertions, on designs that are broken
-
-
-class Taking(MemoryMailboxes):
-    """Takes a message out of the mailbox when it is handed out."""
-
-    async def fetch(self, hold: Hold, *args: Any) -> list[Entry]:
-        entries = await super().fetch(hold, *args)
-        if entries:
-            size = sum(entry.size for entry in entries)
-            await super().ack(hold, entries[-1].position, len(entries), size)
-        return entries
-
-    async def ack(self, *_: object) -> None:
-        pass
 
 
 class Unmarking(MemoryMailboxes):
