@@ -67,7 +67,10 @@ def choice(default: str, *others: str) -> Option:
 #: What a pattern offers: backend name -> its options.
 Known = Mapping[str, Mapping[str, Option]]
 
-PRIVATE: Known = {"mailbox-redis": {}, "mailbox-memory": {}}
+#: The default first.
+PRIVATE: Known = {"mailbox-redis": {}, "mailbox-memory": {}, "direct": {}, "as-reported": {}}
+#: Those of them that keep messages in their chat server's own memory.
+IN_MEMORY = frozenset({"mailbox-memory", "as-reported"})
 GROUPS: Known = {"rabbitmq-durable": {}, "rabbitmq-transient": {}}
 INSULTS: Known = {
     "rabbitmq": {

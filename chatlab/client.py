@@ -12,12 +12,13 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import count, repeat
 from typing import Any
 
 from chatlab.journal import Record, now
-from chatlab.messages import Clock, Message
+from chatlab.messages import Clock, Message, new_message
 from chatlab.services.addresses import RabbitAddress, RedisAddress
 from chatlab.settings import Settings
 
@@ -51,6 +52,7 @@ class Life:
         self._seqs: defaultdict[str, int] = defaultdict(int)
         self._unsettled: dict[str, Message] = {}
         self._seen: defaultdict[str, Seen] = defaultdict(Seen)
+        self._awaiting: defaultdict[str, dict[str, str]] = defaultdict(dict)
 
     @property
     def connection_name(self) -> str:
@@ -61,16 +63,30 @@ class Life:
         """Record a fact about this user."""
         self.record((kind, now(), self.user, self.incarnation, chat, *rest))
 
+    def facts(self, kind: str, chat: str, *columns: Iterable[Any]) -> None:
+        """Record facts of one kind that happen together, one for each row of ``columns``."""
+        common = map(repeat, (kind, now(), self.user, self.incarnation, chat))
+        self.record(*zip(*common, *columns))  # noqa: B905 (the first five are endless)
+
     def message(self, chat: str, to: str, body: str, id: str | None = None) -> Message:
         """The next message of this life in ``chat``; with the ``id`` of one whose outcome
         is unknown, that very message again."""
         if id is not None and id in self._unsettled:
             return self._unsettled[id]
-        if id is None:
-            self._numbers += 1
-            id = f"{self.user}:{self.incarnation}:{self._numbers}"
-        self._seqs[chat] = seq = self._seqs[chat] + 1
-        return Message(id, self.user, self.incarnation, to, body, seq, now(), self.clock.tick())
+        (new,) = self.messages(chat, to, [body])
+        return new if id is None else new._replace(id=id)
+
+    def messages(self, chat: str, to: str, bodies: Sequence[str]) -> list[Message]:
+        """The next messages of this life in ``chat``, handed over together."""
+        number, seq, clock = self._numbers + 1, self._seqs[chat] + 1, self.clock.value + 1
+        self._numbers += len(bodies)
+        self._seqs[chat] += len(bodies)
+        self.clock.tick(len(bodies))
+        prefix = f"{self.user}:{self.incarnation}:"
+        ids = [f"{prefix}{n}" for n in range(number, number + len(bodies))]
+        same = map(repeat, (self.user, self.incarnation, to))
+        rest = (bodies, count(seq), repeat(now()), count(clock))
+        return list(map(new_message, zip(ids, *same, *rest)))  # noqa: B905 (count is endless)
 
     def unsettled(self, message: Message) -> None:
         """Keep a message of unknown outcome, so that it can be sent again unchanged."""
@@ -78,13 +94,20 @@ class Life:
             self._unsettled.pop(next(iter(self._unsettled)))
         self._unsettled[message.id] = message
 
-    def settled(self, id: str) -> None:
-        """The outcome of ``id`` is known."""
-        self._unsettled.pop(id, None)
+    def settled(self, *ids: str) -> None:
+        """The outcome of each is known."""
+        if self._unsettled:
+            for id in ids:
+                self._unsettled.pop(id, None)
 
     def seen(self, chat: str) -> Seen:
         """What this life was shown in ``chat``; it outlives the handles that showed it."""
         return self._seen[chat]
+
+    def awaiting(self, backend: str) -> dict[str, str]:
+        """Receiver -> the newest message confirmed by ``backend``, until its receiver's client
+        is known to have acknowledged it."""
+        return self._awaiting[backend]
 
     def last_seqs(self) -> dict[str, int]:
         """The last sequence number used in each conversation."""
@@ -111,10 +134,20 @@ class Seen:
         """True when ``id`` was not there yet."""
         if id in self._ids:
             return False
-        if len(self._ids) >= self._limit:
-            self._ids.pop(next(iter(self._ids)))
-        self._ids[id] = None
+        self._keep([id])
         return True
+
+    def add_all(self, ids: list[str]) -> list[bool]:
+        """The same for each, in order."""
+        if len(set(ids)) == len(ids) and self._ids.keys().isdisjoint(ids):
+            self._keep(ids)
+            return [True] * len(ids)
+        return [self.add(id) for id in ids]
+
+    def _keep(self, ids: list[str]) -> None:
+        self._ids.update(dict.fromkeys(ids))
+        while len(self._ids) > self._limit:
+            self._ids.pop(next(iter(self._ids)))
 
     def __len__(self) -> int:
         return len(self._ids)

@@ -33,7 +33,12 @@ OPEN_FILES = 1024
 ANSWER_SECONDS = 3.0
 
 #: Import names that differ from the package's name.
-_MODULES = {"grpcio": "grpc", "protobuf": "google.protobuf"}
+_MODULES = {
+    "grpcio": "grpc",
+    "grpcio-health-checking": "grpc_health.v1",
+    "grpcio-reflection": "grpc_reflection.v1alpha",
+    "protobuf": "google.protobuf",
+}
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,14 @@
     ├── InvalidInput (also a ValueError)   refused before anything was sent
     ├── SendFailed                         the message was definitely not accepted
     │   ├── UnknownAccount                 there is no such receiver
+    │   ├── PeerAway                       it is not there now, and nothing keeps it for it
+    │   ├── ChatRefused                    the peer does not want to talk; says why
     │   ├── ChatClosed                     the handle, queue or group is gone
     │   └── MailboxFull                    a named limit of the receiver is reached
     ├── SendUncertain                      nobody knows; the same id may be sent again
     ├── WaitTimeout (also a TimeoutError)  what was waited for has not come (yet)
     ├── NameInUse                          the account's secret was not shown
+    ├── NotAdmitted                        the lab's secret was not shown
     ├── Taken                              a newer incarnation of this account took over
     ├── BackendMismatch                    the group exists with another backend
     ├── NotPossible                        refused here by rule (not breakable, links off)
@@ -82,6 +85,18 @@ class UnknownAccount(SendFailed):
     todo = "Create it with lab.user(name), or check the spelling."
 
 
+class PeerAway(SendFailed):
+    """The receiver is not there now, and this backend keeps nothing for it."""
+
+    todo = "Send it again when the receiver is back, or use a mailbox backend."
+
+
+class ChatRefused(SendFailed):
+    """The receiver does not want to talk now; the message says why."""
+
+    todo = "Ask again later."
+
+
 class ChatClosed(SendFailed):
     """The handle was closed, or its queue or group is gone."""
 
@@ -115,6 +130,12 @@ class NameInUse(ChatlabError):
     """Somebody else holds this name and its lease lives."""
 
     todo = "Choose another name, or use the account's own secret."
+
+
+class NotAdmitted(ChatlabError):
+    """The chat server asks for the lab's secret, and another or none was shown."""
+
+    todo = "Set lab_secret (CHATLAB_LAB_SECRET, or chatlab.toml) to that of the lab's server."
 
 
 class Taken(ChatlabError):

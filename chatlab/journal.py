@@ -22,10 +22,10 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 from chatlab.errors import InvalidInput
 from chatlab.messages import Message
@@ -34,8 +34,14 @@ from chatlab.tables import Table, card
 FORMAT = 1
 
 Row = tuple[Any, ...]
-#: Takes one row: ``("Sent", now(), "ana", 1, "group:sd", message)``.
-Record = Callable[[Row], None]
+
+
+class Record(Protocol):
+    """Takes rows: ``("Sent", now(), "ana", 1, "group:sd", message)``, several at once where
+    they happen together."""
+
+    def __call__(self, *rows: Row) -> None: ...
+
 
 #: The clock of facts: seconds since the epoch, the same for all processes of a machine.
 now = time.time
@@ -122,6 +128,14 @@ class Acked(Fact):
 
 
 @dataclass(frozen=True, slots=True)
+class Reached(Fact):
+    """The sender learned that the receiver's client has acknowledged this message, and all
+    that the same life of the sender sent in this conversation before it."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Connected(Fact):
     """``chat`` empty: the user came online (``backend`` empty). Otherwise it now receives
     from (``role`` producer: sends to) that conversation; ``backend`` with its options."""
@@ -193,7 +207,7 @@ KINDS: dict[str, type[Fact]] = {
     kind.__name__: kind
     for kind in (
         *(Sent, Confirmed, Returned, Failed, Uncertain),
-        *(Delivered, Discarded, Handled, Acked),
+        *(Delivered, Discarded, Handled, Acked, Reached),
         *(Connected, Disconnected, Subscribed, Left, Crashed, Frozen, Thawed),
         *(FaultBegan, FaultEnded, Drained),
     )
@@ -206,15 +220,18 @@ F = TypeVar("F", bound=Fact)
 class Journal:
     """An append-only list of facts with a header.
 
-    ``append`` may be called from any thread (a list append is atomic in CPython); rows of
-    one process are in the order of what happened there.
+    ``append`` takes any number of rows and may be called from any thread (extending a list by
+    a tuple is atomic in CPython); rows of one process are in the order of what happened there.
     """
 
     def __init__(self, rows: Iterable[Row] = (), **header: Any) -> None:
         self.rows: list[Row] = list(rows)
         #: Free facts about the run: ``tier``, ``versions``, ``lab``, ``scene``, ``settings``.
         self.header: dict[str, Any] = header
-        self.append: Record = self.rows.append
+        self.append: Record = self._extend
+
+    def _extend(self, *rows: Row) -> None:
+        self.rows.extend(rows)
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Iterable
+from functools import lru_cache, partial
+from typing import Any, Literal, NamedTuple
 
 from chatlab.errors import InvalidInput
 from chatlab.tables import card, shown
@@ -24,6 +23,9 @@ BODY_BYTES = 64 * 1024
 #: Most messages, and bytes of bodies, in one frame of a stream.
 BATCH_MESSAGES = 100
 BATCH_BYTES = 512 * 1024
+
+#: A character takes at most so many bytes of UTF-8 (RFC 3629).
+CHARACTER_BYTES = 4
 
 _NAME = re.compile(r"[\w.-]+\Z")
 
@@ -56,8 +58,7 @@ class Message(NamedTuple):
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(NamedTuple):
     """What the sender learned about one message."""
 
     id: str
@@ -79,20 +80,28 @@ class Receipt:
         )
 
 
+#: A message, a receipt from all its fields in order: what a frame of many is made with.
+new_message: Callable[[Iterable[Any]], Message] = partial(tuple.__new__, Message)
+new_receipt: Callable[[Iterable[Any]], Receipt] = partial(tuple.__new__, Receipt)
+
+
 class Clock:
     """A Lamport clock: one per client, shared by all its conversations."""
 
     def __init__(self, value: int = 0) -> None:
         self.value = value
 
-    def tick(self) -> int:
-        """Advance for a send; the value goes with the message."""
-        self.value += 1
+    def tick(self, count: int = 1) -> int:
+        """Advance for so many sends; the value goes with the last of the messages."""
+        self.value += count
         return self.value
 
-    def see(self, other: int) -> None:
-        """Advance past the clock of a message that arrived."""
-        self.value = max(self.value, other) + 1
+    def see(self, *others: int) -> None:
+        """Advance past the clock of each message that arrived."""
+        value = self.value
+        for other in others:
+            value = (other if other > value else value) + 1
+        self.value = value
 
 
 INSULTS = "insults"
@@ -180,12 +189,17 @@ def check_body(body: str) -> str:
     return body
 
 
+def size_of(text: str) -> int:
+    """Bytes of UTF-8; without encoding when it is plain ASCII."""
+    return len(text) if text.isascii() else len(text.encode())
+
+
 def batches(messages: Iterable[Message]) -> Iterable[list[Message]]:
     """Cut into frames of at most 100 messages and 512 KiB of bodies, order kept."""
     frame: list[Message] = []
     size = 0
     for message in messages:
-        length = len(message.body.encode())
+        length = size_of(message.body)
         if frame and (len(frame) == BATCH_MESSAGES or size + length > BATCH_BYTES):
             yield frame
             frame, size = [], 0

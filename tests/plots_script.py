@@ -55,11 +55,13 @@ class Script:
             self.see(user, message, chat=group(to))
         return message
 
-    def write(self, sender: str, to: str, *, seen: bool = True) -> Message:
+    def write(
+        self, sender: str, to: str, *, seen: bool = True, outcome: str = "Confirmed"
+    ) -> Message:
         """A private message."""
         message = self.message(sender, to)
         self.fact("Sent", sender, private(sender, to), message)
-        self.result(message, private(sender, to), "Confirmed")
+        self.result(message, private(sender, to), outcome)
         if seen:
             self.see(to, message, chat=private(sender, to))
         return message

@@ -1,10 +1,11 @@
 """A receiving client as a process of its own, to be killed, stopped or cancelled by a test.
 
-``python -m tests.private_child USER SECRET WORK`` says ``["ready"]`` and then does what it is
-told on standard input, a line each:
+``python -m tests.private_child USER SECRET BACKEND WORK`` says ``["ready"]`` and then does what
+it is told on standard input, a line each:
 
-- ``["open", ADDRESS, INCARNATION]``: receive, in the incarnation given. The one that it is in
-  goes on: it remembers what it was shown;
+- ``["open", ADDRESS, INCARNATION]``: receive from the server there (the fields of a
+  ``ServerAddress``), in the incarnation given. The one that it is in goes on: it remembers what
+  it was shown;
 - ``["forget"]``: be a broken client that does not remember what it was shown.
 
 Each message shown takes WORK seconds. Facts are said as lines of JSON, each before anything
@@ -20,13 +21,14 @@ import json
 import signal
 import sys
 import time
+from collections.abc import Collection
 from typing import Any
 
 from chatlab.client import Life, Seen
 from chatlab.errors import ChatlabError
 from chatlab.messages import Message
-from chatlab.private import MailboxClient
-from chatlab.services.addresses import RabbitAddress, RedisAddress
+from chatlab.private import PrivateClient, private_client
+from chatlab.services.addresses import RabbitAddress, RedisAddress, ServerAddress
 from chatlab.settings import Settings
 
 
@@ -40,34 +42,38 @@ class Forgetful(Seen):
     def add(self, id: str) -> bool:
         return True
 
+    def add_all(self, ids: list[str]) -> list[bool]:
+        return [True] * len(ids)
+
 
 class Receiver:
     """The user of this process, in one life after the other."""
 
-    def __init__(self, user: str, secret: str, work: float) -> None:
+    def __init__(self, user: str, secret: str, backend: str, work: float) -> None:
         self.user = user
         self.secret = secret
+        self.backend = backend
         self.work = work
         self.forgetful = False
         self.life: Life | None = None
-        self.client: MailboxClient | None = None
+        self.client: PrivateClient | None = None
 
-    async def open(self, address: str, incarnation: int) -> None:
+    async def open(self, address: ServerAddress, incarnation: int) -> None:
         if self.life is None or self.life.incarnation != incarnation:
             self.life = self.born(incarnation)
         self.life.gate.set()
 
-        async def locate() -> str:
+        async def locate(_: Collection[str]) -> ServerAddress:
             return address
 
         def show(message: Message, redelivered: bool) -> None:
             say("shown", incarnation, message.sender, message.body, redelivered)
-            time.sleep(self.work)
+            time.sleep(self.work)  # holds the loop, as a busy client does
 
         def end(error: ChatlabError) -> None:
             say("ended", incarnation, type(error).__name__)
 
-        self.client = MailboxClient(self.life, "mailbox", locate, show, end)
+        self.client = private_client(self.life, self.backend, locate, show, end)
         await self.client.open()
         say("open", incarnation)
 
@@ -78,7 +84,7 @@ class Receiver:
             incarnation=incarnation,
             secret=self.secret,
             settings=Settings.load(),
-            record=lambda _: None,
+            record=lambda *_: None,
             rabbitmq=RabbitAddress(host="127.0.0.1", port=1, user="", password=""),
             redis=RedisAddress(host="127.0.0.1", port=1),
         )
@@ -97,8 +103,8 @@ class Receiver:
         say("cancelled", self.life.incarnation)
 
 
-async def main(user: str, secret: str, work: str) -> None:
-    receiver = Receiver(user, secret, float(work))
+async def main(user: str, secret: str, backend: str, work: str) -> None:
+    receiver = Receiver(user, secret, backend, float(work))
     loop = asyncio.get_running_loop()
 
     def on_signal(*_: object) -> None:
@@ -112,7 +118,7 @@ async def main(user: str, secret: str, work: str) -> None:
     while line := await commands.readline():
         match json.loads(line):
             case ["open", address, incarnation]:
-                await receiver.open(address, incarnation)
+                await receiver.open(ServerAddress(**address), incarnation)
             case ["forget"]:
                 receiver.forgetful = True
 

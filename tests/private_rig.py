@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -14,16 +14,17 @@ from chatlab.client import Life
 from chatlab.errors import ChatlabError
 from chatlab.journal import Delivered, Journal
 from chatlab.messages import Message, Receipt, private
-from chatlab.private import MailboxClient
+from chatlab.private import private_client
 from chatlab.private.accounts import Accounts, MemoryAccounts
-from chatlab.private.channel import SESSION_KEY, client_options
-from chatlab.private.mailbox import Entry, Hold, Limits, Mailboxes
+from chatlab.private.channel import SESSION_KEY, open_channel
+from chatlab.private.mailbox import Batch, Hold, Limits, Mailboxes
 from chatlab.private.memory import MemoryMailboxes
 from chatlab.private.server import ChatServer
-from chatlab.services.addresses import RabbitAddress, RedisAddress
+from chatlab.services.addresses import RabbitAddress, RedisAddress, ServerAddress
 from chatlab.settings import Settings
 from chatlab.v1 import private_chat_pb2 as pb
 from chatlab.v1 import private_chat_pb2_grpc as pb_grpc
+from chatlab.v1.letter_pb2 import Letter
 
 SECRET = "s3cret"
 #: Long enough for a busy machine; a passing test does not wait for it.
@@ -45,7 +46,7 @@ class Person:
         self._changed = asyncio.Event()
         #: How many messages were shown when the client ended by itself.
         self.shown_at_end: int | None = None
-        self.client = MailboxClient(life, rig.store.backend, rig.locate, self._show, self._end)
+        self.client: Any = private_client(life, rig.backend, rig.locate, self._show, self._end)
 
     def _show(self, message: Message, redelivered: bool) -> None:
         self.shown.append(message)
@@ -75,7 +76,9 @@ class Person:
         return self.life.message(private(self.life.user, to), to, body)
 
     async def send(self, to: str, *bodies: str) -> list[Receipt]:
-        return await self.client.send([self.message(to, body) for body in bodies])
+        return await self.client.send(
+            self.life.messages(private(self.life.user, to), to, bodies)
+        )
 
 
 class Rig:
@@ -85,19 +88,24 @@ class Rig:
         self, store: Mailboxes, accounts: Accounts, settings: Settings, limits: Limits
     ) -> None:
         self.store = store
+        self.backend = store.backend
         self.accounts = accounts
         self.settings = settings
         self.limits = limits
         self.journal = Journal(tier="stand-in")
         self.server: ChatServer | None = None
-        self.address = "127.0.0.1:1"
+        self.address = ServerAddress(host="127.0.0.1", port=1)
         self.people: list[Person] = []
+        #: More arguments for the server: host, tls.
+        self.options: dict[str, Any] = {}
 
-    async def locate(self) -> str:
+    async def locate(self, avoid: Collection[str]) -> ServerAddress:
         return self.address
 
     async def start(self) -> ChatServer:
-        self.server = ChatServer(self.store, self.accounts, self.settings, limits=self.limits)
+        self.server = ChatServer(
+            self.store, self.accounts, self.settings, limits=self.limits, **self.options
+        )
         self.address = await self.server.start()
         return self.server
 
@@ -130,7 +138,7 @@ class Rig:
         return [fact for fact in self.journal.facts(Delivered) if fact.user == user]
 
 
-def quick_settings(**changes: float) -> Settings:
+def quick_settings(**changes: float | str) -> Settings:
     return Settings(
         **{
             "send_seconds": 5.0,
@@ -145,12 +153,12 @@ def quick_settings(**changes: float) -> Settings:
 class Taking(MemoryMailboxes):
     """Takes a message out of the mailbox when it is handed out."""
 
-    async def fetch(self, hold: Hold, *args: Any) -> list[Entry]:
-        entries = await super().fetch(hold, *args)
-        if entries:
-            size = sum(entry.size for entry in entries)
-            await super().ack(hold, entries[-1].position, len(entries), size)
-        return entries
+    async def fetch(self, hold: Hold, *args: Any) -> Batch:
+        batch = await super().fetch(hold, *args)
+        if batch.messages:
+            count, size = len(batch.messages), sum(batch.sizes)
+            await super().ack(hold, batch.positions[-1], count, size, {})
+        return batch
 
     async def ack(self, *_: object) -> None:
         pass
@@ -164,6 +172,7 @@ async def rig(
     accounts: Accounts | None = None,
     settings: Settings | None = None,
     limits: Limits | None = None,
+    **options: Any,
 ) -> AsyncIterator[Rig]:
     """A started rig; everything that it made is closed afterwards."""
     limits = limits or Limits()
@@ -173,6 +182,7 @@ async def rig(
         settings or quick_settings(),
         limits,
     )
+    made.options = options
     await made.start()
     try:
         yield made
@@ -204,9 +214,9 @@ class Stock:
 
     async def send_bodies(self, session: str, to: str, bodies: list[str]) -> int:
         """Send one frame; how many of its letters were stored."""
-        letters = [pb.Letter(id=f"{n}", to=to, body=body) for n, body in enumerate(bodies)]
+        letters = [Letter(id=f"{n}", body=body) for n, body in enumerate(bodies)]
         call = self.streams(session)["Send"]
-        await call.write(pb.SendRequest(letters=letters))
+        await call.write(pb.SendRequest(parcels=[pb.Parcel(to=to, letters=letters)]))
         response = await call.read()
         return sum(r.count for r in response.receipts if r.outcome == pb.OUTCOME_STORED)
 
@@ -223,5 +233,5 @@ async def status_of(work: Any) -> grpc.StatusCode:
 
 @asynccontextmanager
 async def stock_client(r: Rig) -> AsyncIterator[Stock]:
-    async with grpc.aio.insecure_channel(r.address, client_options(r.settings)) as channel:
-        yield Stock(pb_grpc.PrivateChatStub(channel))  # type: ignore[no-untyped-call]
+    async with open_channel(r.address, r.settings) as channel:
+        yield Stock(pb_grpc.PrivateChatServiceStub(channel))  # type: ignore[no-untyped-call]

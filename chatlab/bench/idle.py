@@ -8,7 +8,8 @@ users come and go first. ``stage`` says how far the users go, which shows where 
 ``connect``  a TCP connection with gRPC's own state, no call
 ``claim``    that, and one unary call that is over
 ``receive``  that, and the receiving stream: the mailbox is held
-``full``     a whole :class:`~chatlab.private.client.MailboxClient`: both streams
+``full``     a whole :class:`~chatlab.private.client.MailboxClient`, which listens
+``sent``     that, and a message to itself: the sending stream
 ===========  ==================================================================
 
 ``python -m chatlab.bench.idle`` prints every stage over every store.
@@ -23,7 +24,7 @@ import resource
 import sys
 import tempfile
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,17 +34,18 @@ import psutil
 
 from chatlab.client import Life, new_secret
 from chatlab.discovery.redis import Registry
+from chatlab.messages import private
 from chatlab.private import MailboxClient
 from chatlab.private.channel import SESSION_KEY, open_channel
 from chatlab.resp import Redis
-from chatlab.services.addresses import RabbitAddress, RedisAddress, to_dict
+from chatlab.services.addresses import RabbitAddress, RedisAddress, ServerAddress, to_dict
 from chatlab.services.redis_server import RedisServer
 from chatlab.settings import Settings, child_environ
 from chatlab.tables import Table
 from chatlab.v1 import private_chat_pb2 as pb
 from chatlab.v1 import private_chat_pb2_grpc as pb_grpc
 
-STAGES = ("connect", "claim", "receive", "full")
+STAGES = ("connect", "claim", "receive", "full", "sent")
 BACKENDS = ("mailbox-memory", "mailbox-redis")
 USERS = 1_000
 IDLE_SECONDS = 10.0
@@ -116,7 +118,11 @@ async def idle(
     try:
         async with _process(config, "chatlab.private.server") as server:
             address = await _found(registry, backend)
-            crowd: dict[str, Any] = {"address": address, "secret": secret, "stage": stage}
+            crowd: dict[str, Any] = {
+                "address": to_dict(address),
+                "secret": secret,
+                "stage": stage,
+            }
             warm = {**crowd, "users": WARM_USERS, "incarnation": 1}
             async with _process(warm, *CROWD) as clients:
                 await _here(clients)
@@ -170,7 +176,7 @@ async def _process(config: dict[str, Any], *module: str) -> AsyncIterator[Proces
         await made.wait()
 
 
-async def _found(registry: Registry, backend: str) -> str:
+async def _found(registry: Registry, backend: str) -> ServerAddress:
     while (address := await registry.find_server(backend)) is None:  # noqa: ASYNC110
         await asyncio.sleep(0.05)
     return address
@@ -191,21 +197,24 @@ def _processor_seconds(process: psutil.Process) -> float:
 # -- the process of the users
 
 
-async def _connect(life: Life, address: str, stage: str) -> object:
+async def _connect(life: Life, address: ServerAddress, stage: str) -> object:
     """Bring a user as far as ``stage``; what is returned keeps it there."""
-    if stage == "full":
+    if stage in ("full", "sent"):
 
-        async def locate() -> str:
+        async def locate(_: Collection[str]) -> ServerAddress:
             return address
 
         client = MailboxClient(life, "idle", locate, lambda *_: None)
         await client.open()
+        if stage == "sent":
+            me = life.user
+            await client.send(life.messages(private(me, me), me, ["x"]))
         return client
     channel = open_channel(address, life.settings)
     await channel.channel_ready()
     if stage == "connect":
         return channel
-    stub = pb_grpc.PrivateChatStub(channel)  # type: ignore[no-untyped-call]
+    stub = pb_grpc.PrivateChatServiceStub(channel)  # type: ignore[no-untyped-call]
     claim = pb.ClaimRequest(name=life.user, secret=life.secret, incarnation=life.incarnation)
     answer = await stub.Claim(claim)
     if stage == "claim":
@@ -215,7 +224,10 @@ async def _connect(life: Life, address: str, stage: str) -> object:
     return channel, call
 
 
-async def _users(address: str, secret: str, stage: str, users: int, incarnation: int) -> None:
+async def _users(
+    address: dict[str, Any], secret: str, stage: str, users: int, incarnation: int
+) -> None:
+    server = ServerAddress(**address)
     settings = replace(Settings.load(), send_seconds=60)
     gate = asyncio.Semaphore(AT_ONCE)
 
@@ -226,12 +238,12 @@ async def _users(address: str, secret: str, stage: str, users: int, incarnation:
             incarnation=incarnation,
             secret=secret,
             settings=settings,
-            record=lambda _: None,
+            record=lambda *_: None,
             rabbitmq=RabbitAddress(host="", port=0, user="", password=""),
             redis=RedisAddress(host="", port=0),
         )
         async with gate:
-            return await _connect(life, address, stage)
+            return await _connect(life, server, stage)
 
     here = await asyncio.gather(*map(one, range(users)))
     print(HERE.decode(), end="", flush=True)

@@ -11,31 +11,37 @@ from chatlab.tables import Table
 
 @dataclass(frozen=True)
 class Figure:
-    """One ratio: ``ours`` over ``base``, both in seconds, one sample a round or more."""
+    """One ratio of seconds, one sample a round or more; with one of the two goals."""
 
     name: str
     ours: Sequence[float]
     base: Sequence[float]
-    #: What is promised of the ratio of medians: at most this.
-    at_most: float
     base_name: str
+    #: It takes at most so many times as long …
+    at_most: float | None = None
+    #: … or it is at least so many times as fast.
+    at_least: float | None = None
 
     @property
     def ratio(self) -> float:
-        """Median of ours over median of base."""
-        return statistics.median(self.ours) / statistics.median(self.base)
+        """Median of ours over median of base; with ``at_least`` the reverse."""
+        ours, base = statistics.median(self.ours), statistics.median(self.base)
+        return ours / base if self.at_least is None else base / ours
 
     @property
     def met(self) -> bool:
         """Whether the goal is met in this run."""
-        return self.ratio <= self.at_most
+        if self.at_least is not None:
+            return self.ratio >= self.at_least
+        return self.at_most is None or self.ratio <= self.at_most
 
     def row(self) -> dict[str, object]:
         """A row of the report."""
+        most = self.at_least is None
         return {
             "figure": self.name,
-            "ratio": f"{self.ratio:.2f}",
-            "goal": f"<= {self.at_most:g}",
+            "ratio": f"{self.ratio:.2f}" if most else f"{self.ratio:.1f} x",
+            "goal": f"<= {self.at_most:g}" if most else f">= {self.at_least:g} x",
             "met": self.met,
             "chatlab": _spread(self.ours),
             "base": _spread(self.base),
@@ -65,5 +71,9 @@ def _spread(samples: Sequence[float]) -> str:
     low, middle, high = (
         statistics.quantiles(samples, n=4) if len(samples) > 1 else [samples[0]] * 3
     )
-    unit, factor = ("s", 1.0) if middle >= 1 else ("ms", 1e3)
+    unit, factor = next(
+        (unit, factor)
+        for unit, factor in (("s", 1.0), ("ms", 1e3), ("µs", 1e6))
+        if middle * factor >= 1 or unit == "µs"
+    )
     return f"{middle * factor:.2f} {unit} ({low * factor:.2f}–{high * factor:.2f})"

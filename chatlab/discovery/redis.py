@@ -8,7 +8,8 @@ key (below the prefix)    type    content
 ``leases``                zset    name -> when the presence ends, in ms of Redis' clock
 ``groups``                hash    group -> backend and since when
 ``members:<group>``       hash    member -> its life, and whether it is connected
-``servers``               hash    kind -> address, token and when it ends
+``servers``               hash    kind and token -> when it ends, and the address as JSON
+``ticket:<random>``       string  who calls, in which life, and whom; expires
 ========================  ======  ====================================================
 
 ``accounts`` outlives a scene, so that no life of an earlier one is taken for a newer one.
@@ -28,7 +29,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+import json
+import random
+import secrets
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 from operator import itemgetter
 from typing import Any, cast
 
@@ -42,9 +46,12 @@ from chatlab.errors import (
     Taken,
 )
 from chatlab.resp import Redis, Script, mapped
+from chatlab.services.addresses import ServerAddress, to_dict
 
 #: The backend of a group whose first member did not name one.
 DEFAULT_BACKEND = "rabbitmq-durable"
+#: A ticket is good for so long, in ms.
+TICKET_MS = 10_000
 #: A lease is renewed this many times in its time, so that one lost renewal is no harm.
 RENEWALS = 3
 
@@ -67,7 +74,7 @@ class Registry:
         self._lease_ms = round(lease_seconds * 1000)
         self._claims: dict[tuple[str, int], tuple[str, str]] = {}
         self._backends: dict[str, str] = {}
-        self._servers: dict[tuple[str, str], str] = {}
+        self._servers: dict[tuple[str, str], tuple[ServerAddress, bool]] = {}
 
     # Accounts: a name and the hash of a secret, for as long as the lab lives.
 
@@ -163,6 +170,47 @@ class Registry:
         """End the presence, if it is still this life's."""
         await self._run(scripts.DEPART, ["users", "leases"], name, incarnation)
 
+    async def find_user(self, name: str) -> str | None:
+        """The address at which a user who is there claimed its presence; ``None`` when it is
+        not there."""
+        found = await self._run(scripts.FIND_USER, ["users", "leases"], name)
+        return found[0] if found else None
+
+    async def last_seen(self, name: str) -> tuple[bool, float]:
+        """Whether the user is there, and when it was last known to be: seconds since the
+        epoch by Redis' clock, 0 when it never was."""
+        there, at = await self._run(scripts.LAST_SEEN, ["users", "leases"], name)
+        return bool(there), at / 1000
+
+    # Tickets: proof of who calls, for one peer, good once.
+
+    async def issue_ticket(self, name: str, incarnation: int, peer: str) -> str:
+        """A ticket with which ``name``, in a life claimed here, can prove itself to ``peer``.
+
+        Raises:
+            Taken: a newer incarnation holds the name.
+            InvalidInput: this registry has not claimed that life.
+        """
+        if (name, incarnation) not in self._claims:
+            raise InvalidInput(f"Life {incarnation} of {name} was not claimed here.")
+        ticket = secrets.token_hex(16)
+        digest, _ = self._claims[name, incarnation]
+        keys = ["accounts", f"ticket:{ticket}"]
+        args = (name, digest, incarnation, peer, TICKET_MS)
+        await self._run(scripts.ISSUE_TICKET, keys, *args)
+        return ticket
+
+    async def redeem_ticket(self, ticket: str, caller: str, peer: str) -> int | None:
+        """Use up a ticket: the caller's incarnation; ``None`` when it is not one of
+        ``caller`` for ``peer``.
+
+        Raises:
+            Taken: a newer incarnation of the caller holds its name.
+        """
+        keys = ["accounts", f"ticket:{ticket}"]
+        found = await self._run(scripts.REDEEM_TICKET, keys, caller, peer)
+        return found[0] if found else None
+
     async def keep_alive(
         self, name: str, incarnation: int, on_lost: Callable[[ChatlabError], None]
     ) -> None:
@@ -247,23 +295,25 @@ class Registry:
         (flat,) = await self._run(scripts.GROUP_MEMBERS, keys)
         return _members(flat)
 
-    # Servers: one address a kind, leased; the newest one counts.
+    # Servers: any number of a kind, each leased under a token of its own.
 
-    async def register_server(self, kind: str, address: str, token: str) -> None:
-        """Make this the server of its kind, in place of another.
+    async def register_server(
+        self, kind: str, address: ServerAddress, token: str, *, sole: bool = False
+    ) -> None:
+        """List this server.
 
         Args:
-            address: ``host:port``.
             token: chosen by the server; whoever shows it may renew and forget.
+            sole: it takes the place of all others of its kind.
         """
-        self._servers[kind, token] = address
+        self._servers[kind, token] = address, sole
         await self._renew_server(kind, token, first=True)
 
     async def renew_server(self, kind: str, token: str) -> None:
-        """Extend the lease from now; register again when it has ended.
+        """Extend the lease from now; list the server again when it has ended.
 
         Raises:
-            Taken: another server of this kind has registered since.
+            Taken: another one took the place of this sole server.
             InvalidInput: this registry has not registered that server.
         """
         if (kind, token) not in self._servers:
@@ -271,19 +321,36 @@ class Registry:
         await self._renew_server(kind, token, first=False)
 
     async def _renew_server(self, kind: str, token: str, *, first: bool) -> None:
-        address = self._servers[kind, token]
-        args = (kind, token, address, self._lease_ms, int(first))
+        address, sole = self._servers[kind, token]
+        text = json.dumps(to_dict(address))
+        args = (kind, token, text, self._lease_ms, int(first), int(sole))
         await self._run(scripts.RENEW_SERVER, ["servers"], *args)
 
     async def forget_server(self, kind: str, token: str) -> None:
-        """Remove the entry, if it is still this server's."""
+        """List the server of this token no longer."""
         self._servers.pop((kind, token), None)
         await self._run(scripts.FORGET_SERVER, ["servers"], kind, token)
 
-    async def find_server(self, kind: str) -> str | None:
-        """The address of the server of this kind; ``None`` when there is none alive."""
-        found = await self._run(scripts.FIND_SERVER, ["servers"], kind)
-        return found[0] if found else None
+    async def servers_of(self, kind: str) -> dict[str, ServerAddress]:
+        """The servers of this kind whose leases live: token -> address."""
+        (flat,) = await self._run(scripts.SERVERS_OF, ["servers"], kind)
+        return {
+            token: ServerAddress(**json.loads(text))
+            for token, text in zip(flat[::2], flat[1::2], strict=True)
+        }
+
+    async def find_server(self, kind: str, avoid: Collection[str] = ()) -> ServerAddress | None:
+        """One of the servers of this kind, at random; ``None`` when there is none alive.
+
+        A killed one is listed until its lease is over.
+
+        Args:
+            avoid: those that did not answer, as ``host:port``; one of them is the answer
+                only when there is no other.
+        """
+        alive = list((await self.servers_of(kind)).values())
+        better = [address for address in alive if str(address) not in avoid]
+        return random.choice(better or alive) if alive else None  # noqa: S311
 
     # The question itself.
 

@@ -2,8 +2,9 @@
 
 Each answers ``{"OK", …}`` or the name of a refusal and its details. Values are text with the
 free part last: ``accounts`` holds "digest newest-life", ``users`` "life since address" (since
-0: departed), ``groups`` "since backend", ``members:*`` "life connected", ``servers`` "end
-token address". Times are in ms of Redis' clock.
+0: departed, and then when instead of where), ``groups`` "since backend", ``members:*`` "life
+connected", ``servers`` "end address", ``ticket:*`` "caller life peer". Times are in ms of
+Redis' clock.
 """
 
 from __future__ import annotations
@@ -69,6 +70,51 @@ return {'OK', mine}
 """
 )
 
+#: users, leases | name. Its address; nothing when it is not there.
+FIND_USER = Script(
+    _NOW
+    + _USER
+    + """
+local ends = tonumber(redis.call('ZSCORE', KEYS[2], ARGV[1]) or 0)
+local _, since, address = user(redis.call('HGET', KEYS[1], ARGV[1]))
+if ends <= now or since == 0 then return {'OK'} end
+return {'OK', address}
+"""
+)
+
+#: users, leases | name. When it was last known to be there, and whether it is.
+LAST_SEEN = Script(
+    _NOW
+    + _USER
+    + """
+local ends = tonumber(redis.call('ZSCORE', KEYS[2], ARGV[1]) or 0)
+local _, since, address = user(redis.call('HGET', KEYS[1], ARGV[1]))
+if not since then return {'OK', 0, 0} end
+if since == 0 then return {'OK', 0, tonumber(address) or 0} end
+if ends <= now then return {'OK', 0, ends} end
+return {'OK', 1, now}
+"""
+)
+
+#: accounts, ticket | name, digest, life, peer, how long it is good
+ISSUE_TICKET = Script("""
+local digest, newest = string.match(redis.call('HGET', KEYS[1], ARGV[1]) or '', '^(%S+) (%d+)$')
+if digest ~= ARGV[2] then return {'IN USE', ARGV[1]} end
+if tonumber(newest) > tonumber(ARGV[3]) then return {'TAKEN', ARGV[1], tonumber(newest)} end
+redis.call('SET', KEYS[2], ARGV[1] .. ' ' .. ARGV[3] .. ' ' .. ARGV[4], 'PX', ARGV[5])
+return {'OK'}
+""")
+
+#: accounts, ticket | caller, peer. The caller's life; nothing when the ticket is no good.
+REDEEM_TICKET = Script("""
+local entry = redis.call('GETDEL', KEYS[2]) or ''
+local caller, life, peer = string.match(entry, '^(%S+) (%d+) (%S+)$')
+if caller ~= ARGV[1] or peer ~= ARGV[2] then return {'OK'} end
+local newest = string.match(redis.call('HGET', KEYS[1], caller) or '', '^%S+ (%d+)$')
+if tonumber(newest or 0) > tonumber(life) then return {'TAKEN', caller, tonumber(newest)} end
+return {'OK', tonumber(life)}
+""")
+
 #: accounts, users, leases | lease, then for each: name, life, digest, address.
 #: For each 0, or the newer life that holds the name.
 RENEW = Script(
@@ -100,10 +146,11 @@ return {'OK', answer}
 
 #: users, leases | name, life
 DEPART = Script(
-    _USER
+    _NOW
+    + _USER
     + """
 if user(redis.call('HGET', KEYS[1], ARGV[1])) == tonumber(ARGV[2]) then
-  redis.call('HSET', KEYS[1], ARGV[1], ARGV[2] .. ' 0 ')
+  redis.call('HSET', KEYS[1], ARGV[1], ARGV[2] .. ' 0 ' .. now)
   redis.call('ZREM', KEYS[2], ARGV[1])
 end
 return {'OK'}
@@ -156,36 +203,48 @@ return {'OK'}
 #: members, users, leases
 GROUP_MEMBERS = Script(_NOW + _USER + _MEMBERS + "return {'OK', members(unpack(KEYS))}")
 
-#: servers | kind, token, address, lease, '1' when it takes the place of another
+#: servers | kind, token, address, lease, '1' when it registers, '1' when it is the only one of
+#: its kind. Entries whose lease is over are removed on the way: their servers are dead, or
+#: write them again.
 RENEW_SERVER = Script(
     _NOW
     + """
-local entry = redis.call('HGET', KEYS[1], ARGV[1])
-local ends, token = string.match(entry or '', '^(%d+) (%S+)')
-if entry and token ~= ARGV[2] and tonumber(ends) > now and ARGV[5] == '0' then
-  return {'SERVER', ARGV[1]}
+local mine = ARGV[1] .. ' ' .. ARGV[2]
+local found = redis.call('HGETALL', KEYS[1])
+for i = 1, #found, 2 do
+  local kind, ends = string.match(found[i], '^(%S+) '), string.match(found[i + 1], '^%d+')
+  if kind == ARGV[1] and found[i] ~= mine then
+    local over = tonumber(ends) <= now
+    if ARGV[6] == '1' and not over and ARGV[5] == '0' then return {'SERVER', kind} end
+    if over or ARGV[6] == '1' then redis.call('HDEL', KEYS[1], found[i]) end
+  end
 end
-redis.call('HSET', KEYS[1], ARGV[1], (now + ARGV[4]) .. ' ' .. ARGV[2] .. ' ' .. ARGV[3])
+redis.call('HSET', KEYS[1], mine, (now + ARGV[4]) .. ' ' .. ARGV[3])
 return {'OK'}
 """
 )
 
 #: servers | kind, token
 FORGET_SERVER = Script("""
-local entry = redis.call('HGET', KEYS[1], ARGV[1])
-local token = string.match(entry or '', '^%d+ (%S+)')
-if token == ARGV[2] then redis.call('HDEL', KEYS[1], ARGV[1]) end
+redis.call('HDEL', KEYS[1], ARGV[1] .. ' ' .. ARGV[2])
 return {'OK'}
 """)
 
-#: servers | kind
-FIND_SERVER = Script(
+#: servers | kind. Token and address of each.
+SERVERS_OF = Script(
     _NOW
     + """
-local entry = redis.call('HGET', KEYS[1], ARGV[1])
-local ends, address = string.match(entry or '', '^(%d+) %S+ (.*)$')
-if not ends or tonumber(ends) <= now then return {'OK'} end
-return {'OK', address}
+local alive = {}
+local found = redis.call('HGETALL', KEYS[1])
+for i = 1, #found, 2 do
+  local kind, token = string.match(found[i], '^(%S+) (.*)$')
+  local ends, address = string.match(found[i + 1], '^(%d+) (.*)$')
+  if kind == ARGV[1] and tonumber(ends) > now then
+    alive[#alive + 1] = token
+    alive[#alive + 1] = address
+  end
+end
+return {'OK', alive}
 """
 )
 

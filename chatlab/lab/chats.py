@@ -9,13 +9,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chatlab import errors
 from chatlab import messages as m
-from chatlab.errors import ChatClosed, InvalidInput, SendFailed, SendUncertain, WaitTimeout
+from chatlab.errors import (
+    ChatClosed,
+    InvalidInput,
+    SendFailed,
+    SendUncertain,
+    UnknownAccount,
+    WaitTimeout,
+)
 from chatlab.messages import Message, Receipt
-from chatlab.tables import Table, html
+from chatlab.tables import Table, card, html
 
 if TYPE_CHECKING:
     from chatlab.lab.users import User
@@ -205,6 +212,93 @@ class Chat:
 
 class PrivateChat(Chat):
     """The conversation of two users."""
+
+    @property
+    def delivered(self) -> list[Message]:
+        """Own messages of this scene that the peer's client has acknowledged, as far as this
+        user was told: the receipt of a send says less, that the server has the message."""
+        return self._inbox.delivered()
+
+    def wait_delivered(
+        self, what: Receipt | Message | str, timeout: float = WAIT_SECONDS
+    ) -> Message:
+        """The own message of this receipt (or with this id), as soon as the peer's client has
+        acknowledged it.
+
+        Raises:
+            WaitTimeout: after ``timeout`` seconds; says where the message is.
+        """
+        id = what if isinstance(what, str) else what.id
+        found = self._inbox.wait(
+            lambda: next((x for x in self._inbox.delivered() if x.id == id), None), timeout
+        )
+        if found is None:
+            where = self.user.lab._whereabouts(id, self.to)
+            raise WaitTimeout(
+                f"{self.to} has not acknowledged message {id} after {timeout:g} s: {where}."
+            )
+        return found
+
+    def history(self, limit: int = 100) -> list[Message]:
+        """The conversation so far as the chat server remembers it, oldest first: what this
+        user sent, and what it was shown and has acknowledged, in earlier lives of its client
+        too; with ``mailbox-redis`` also after a restart of the server.
+
+        Args:
+            limit: the newest so many, 1 to 1,000.
+
+        Raises:
+            InvalidInput: a limit out of its range.
+            NotPossible: nobody remembers it (``direct``, ``as-reported``).
+            ServiceUnavailable: the chat server does not answer now.
+        """
+        found = self._ask("history", peer=self.to, limit=_whole(limit))
+        return [Message(*fields) for fields in found]
+
+    def presence(self) -> Whereabouts:
+        """Whether the peer receives now, and when it last did, by the chat server's word
+        (``direct``: by the name server's).
+
+        Raises:
+            UnknownAccount: there is no such user.
+            NotPossible, ServiceUnavailable: as :meth:`history`.
+        """
+        found = self._ask("presence", names=[self.to])
+        if not found:
+            raise UnknownAccount(f"There is no account {self.to}.", "Nothing was sent.")
+        return Whereabouts(*found[0])
+
+    def _ask(self, verb: str, **args: Any) -> Any:
+        self._open()
+        return self.user.lab._call(self._seat.do(verb, backend=self.backend, **args))
+
+
+class Whereabouts(NamedTuple):
+    """Whether a user receives."""
+
+    name: str
+    online: bool
+    #: When it last did: seconds since the epoch, by the clock of whoever says so; 0: never.
+    last_seen: float
+
+    def __repr__(self) -> str:
+        return f"<{self.name}: {self._words()}>"
+
+    def _words(self) -> str:
+        if self.online:
+            return "online"
+        if not self.last_seen:
+            return "never seen"
+        return f"last seen {time.strftime('%H:%M:%S', time.localtime(self.last_seen))}"
+
+    def _repr_html_(self) -> str:
+        return card(f"user {self.name}", {"receives": self._words()})
+
+
+def _whole(limit: int) -> int:
+    if not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit <= 1_000:
+        raise InvalidInput(f"limit is 1 to 1,000, not {limit!r}.")
+    return limit
 
 
 class GroupChat(Chat):

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal, Protocol
 
 from chatlab import messages as m
@@ -22,8 +23,11 @@ from chatlab.errors import ChatClosed, ChatlabError, ServiceUnavailable
 from chatlab.groups import GroupMember, open_group
 from chatlab.insults import InsultMember
 from chatlab.journal import Record
+from chatlab.lab.exchange import Finder, Ways
 from chatlab.messages import Message, Receipt
-from chatlab.private.client import MailboxClient
+from chatlab.private import PrivateClient, private_client
+from chatlab.private.direct import DIRECT, DirectClient
+from chatlab.private.endpoint import Endpoint
 from chatlab.resp import Redis
 from chatlab.services.addresses import RabbitAddress, RedisAddress
 from chatlab.settings import Settings
@@ -53,8 +57,7 @@ class Client:
     Args:
         ticket: who and where.
         record: takes the facts.
-        locate: kind of chat server (``mailbox-redis``) -> ``host:port``, through the
-            user's link.
+        ways: the user's links.
         ended: called with a conversation (``""``: all of them) that was ended from outside:
             a takeover, a queue that was deleted.
     """
@@ -63,16 +66,19 @@ class Client:
         self,
         ticket: Ticket,
         record: Record,
-        locate: Callable[[str], Awaitable[str]],
+        ways: Ways,
         ended: Callable[[str, ChatlabError], None],
     ) -> None:
         self._ticket = ticket
         self._record = record
-        self._locate = locate
+        self._ways = ways
         self._ended = ended
         self._redis = Redis(ticket.redis, deadline=ticket.settings.send_seconds)
         self._registry = Registry(self._redis, ticket.settings.lease_seconds)
-        self._mailboxes: dict[str, MailboxClient] = {}
+        self._finder = Finder(self._registry, ways, ticket.user)
+        self._endpoint = Endpoint(ticket.settings)
+        self._chats: dict[str, PrivateClient] = {}
+        self._refusal = ""
         self._groups: dict[str, GroupMember] = {}
         self._insults: InsultMember | None = None
         self._lease: asyncio.Task[None] | None = None
@@ -97,8 +103,14 @@ class Client:
         """
         t = self._ticket
         known = self._life.incarnation if self._life else None
-        where = f"{t.lab}/{t.user}"
-        incarnation = await self._registry.claim(t.user, t.secret, where, known)
+        endpoint = self._endpoint = Endpoint(t.settings)
+        try:
+            where = await self._ways.expose(await endpoint.start())
+            incarnation = await self._registry.claim(t.user, t.secret, where, known)
+        except BaseException:
+            await endpoint.stop()
+            raise
+        self._finder.incarnation = incarnation
         if self._life is None:
             self._life = Life(
                 lab=t.lab,
@@ -110,6 +122,10 @@ class Client:
                 rabbitmq=t.rabbitmq,
                 redis=t.redis,
             )
+        direct = DirectClient(
+            *(self._life, self._finder, _shown, self._taken, lambda _: self._refusal)
+        )
+        self._chats[DIRECT] = endpoint.client = direct
         self._connections = Connections(self._life)
         self._lease = asyncio.create_task(
             self._registry.keep_alive(t.user, incarnation, self._taken)
@@ -134,17 +150,33 @@ class Client:
 
     # -- private chats
 
+    async def refuse(self, why: str) -> None:
+        """Refuse to talk directly from now on, and say why; empty: accept again."""
+        self._refusal = why
+
+    async def history(self, backend: str, peer: str, limit: int) -> list[Message]:
+        """The conversation with ``peer`` as far as the backend remembers it."""
+        return await self._chat(backend).history(peer, limit)
+
+    async def presence(self, backend: str, names: list[str]) -> list[tuple[str, bool, float]]:
+        """Of each name with an account: whether it receives now, and when it last did."""
+        return await self._chat(backend).presence(names)
+
+    def _chat(self, backend: str) -> PrivateClient:
+        if backend not in self._chats:
+            raise ChatClosed(f"{self._ticket.user} is not connected to {backend}.")
+        return self._chats[backend]
+
     async def mailbox(self, backend: str) -> None:
         """Send to and receive from the chat server of this kind. Idempotent."""
-        if backend not in self._mailboxes:
-            box = MailboxClient(
-                self.life, backend, lambda: self._locate(backend), _shown, self._taken
-            )
-            self._mailboxes[backend] = box
+        if backend not in self._chats:
+            locate = partial(self._finder.find_server, backend)
+            box = private_client(self.life, backend, locate, _shown, self._taken)
+            self._chats[backend] = box
             try:
                 await box.open()
             except BaseException:
-                del self._mailboxes[backend]
+                del self._chats[backend]
                 await box.close()
                 raise
 
@@ -216,12 +248,11 @@ class Client:
         self, chat: str, to: str, backend: str, bodies: Sequence[str], ids: Sequence[str] = ()
     ) -> list[Receipt]:
         """Send in order; one receipt a message, whatever became of it."""
-        given = [*ids, *[None] * (len(bodies) - len(ids))]
-        batch = [
-            self.life.message(chat, to, body, id)
-            for body, id in zip(bodies, given, strict=True)
+        again = [
+            self.life.message(chat, to, body, id) for body, id in zip(bodies, ids, strict=False)
         ]
-        return await self._sender(chat, to, backend)(batch)
+        new = self.life.messages(chat, to, bodies[len(ids) :])
+        return await self._sender(chat, to, backend)([*again, *new])
 
     def _sender(
         self, chat: str, to: str, backend: str
@@ -232,16 +263,14 @@ class Client:
             return self._insults.send
         if chat == m.group(to):
             return self._member(to).send
-        if backend not in self._mailboxes:
-            raise ChatClosed(f"{self._ticket.user} is not connected to {backend}.")
-        return self._mailboxes[backend].send
+        return self._chat(backend).send
 
     async def state(self) -> list[dict[str, Any]]:
         """What this client remembers: rows of ``thing``, ``name``, ``value``."""
         rows = [_row("incarnation", "", self.life.incarnation)]
         rows += [_row("last seq", m.title(c), n) for c, n in self.life.last_seqs().items()]
         rows.append(_row("clock", "Lamport", self.life.clock.value))
-        handles: dict[str, _Handle] = dict(self._mailboxes.items())
+        handles: dict[str, _Handle] = dict(self._chats.items())
         handles |= self._groups
         if self._insults is not None:
             handles[m.INSULTS] = self._insults
@@ -254,11 +283,12 @@ class Client:
         if self._life is None:
             return
         work = [member.close() for member in self._groups.values()]
-        work += [box.close() for box in self._mailboxes.values()]
+        work += [box.close() for box in self._chats.values()]
         if self._insults is not None:
             work.append(self._insults.leave())
-        self._groups, self._mailboxes, self._insults = {}, {}, None
+        self._groups, self._chats, self._insults = {}, {}, None
         outcomes = await asyncio.gather(*work, return_exceptions=True)
+        await self._endpoint.stop()
         await self._stop_lease()
         if self._connections is not None:
             await self._connections.close()
@@ -278,11 +308,12 @@ class Client:
 
     async def abandon(self) -> None:
         """Crash: everything is dropped without a goodbye and nothing is recorded."""
-        for handle in (*self._groups.values(), *self._mailboxes.values(), self._insults):
+        for handle in (*self._groups.values(), *self._chats.values(), self._insults):
             if handle is not None:
                 handle.abandon()
         if self._connections is not None:
             self._connections.abandon()
+        await self._endpoint.stop()
         await self._stop_lease()
         await self._redis.close()
 
@@ -307,18 +338,3 @@ def _shown(_message: Message, _redelivered: bool) -> None:
 
 def _row(thing: str, name: str, value: Any) -> dict[str, Any]:
     return {"thing": thing, "name": name, "value": value}
-
-
-async def locate_server(registry: Registry, kind: str) -> tuple[str, int]:
-    """Where the chat server of a kind is, from the name server.
-
-    Raises:
-        ServiceUnavailable: none is registered.
-    """
-    found = await registry.find_server(kind)
-    if found is None:
-        raise ServiceUnavailable(
-            f"No {kind} chat server is registered.", todo="Start it: lab.server.start()."
-        )
-    host, _, port = found.rpartition(":")
-    return host, int(port)

@@ -155,7 +155,7 @@ class RedisService(Service):
 
 
 class ServerService(Service):
-    """The lab's chat servers (one per mailbox store in use)."""
+    """The lab's chat servers (one per private backend in use)."""
 
     @property
     def running(self) -> bool:

@@ -9,13 +9,15 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from chatlab.errors import ChatlabError
-from chatlab.journal import Row
 from chatlab.messages import Message
 
 T = TypeVar("T")
+
+#: Facts that an inbox takes.
+FED = frozenset({"Sent", "Failed", "Uncertain", "Delivered", "Reached"})
 
 
 class Inbox:
@@ -31,15 +33,45 @@ class Inbox:
         self.ended: ChatlabError | None = None
         self._condition = threading.Condition()
         self._waiters = 0
+        #: Ids of own messages that were not accepted, or nobody knows.
+        self._lost: set[str] = set()
+        #: Ids that the receiver has acknowledged; each stands for those before it, too.
+        self._reached: set[str] = set()
 
-    def feed(self, row: Row) -> None:
-        """Take a Sent or Delivered fact of this user and conversation."""
-        message = row[5]
-        if row[0] == "Delivered":
-            self.received.append(message)
-        if row[0] == "Sent" or message.sender != self.user:
-            self.messages.append(message)
+    def feed(self, kind: str, values: list[Any]) -> None:
+        """Take facts of one of the kinds :data:`FED`, of this user and conversation.
+
+        Args:
+            values: what each is about: the message, or its id.
+        """
+        if kind == "Delivered":
+            self.received += values
+            self.messages += [message for message in values if message.sender != self.user]
+        elif kind == "Sent":
+            # One of unknown outcome may be sent again.
+            again = self._lost.intersection(message.id for message in values)
+            self._lost -= again
+            self.messages += [message for message in values if message.id not in again]
+        elif kind == "Reached":
+            self._reached.update(values)
+        else:
+            self._lost.update(values)
         self._wake()
+
+    def delivered(self) -> list[Message]:
+        """Own messages that the receiver is known to have acknowledged: up to the last one of
+        each life that it named, without those that were not accepted."""
+        last: dict[int, int] = {}
+        own = [message for message in self.messages if message.sender == self.user]
+        for index, message in enumerate(own):
+            if message.id in self._reached:
+                last[message.incarnation] = index
+        return [
+            message
+            for index, message in enumerate(own)
+            if index <= last.get(message.incarnation, -1)
+            and (message.id not in self._lost or message.id in self._reached)
+        ]
 
     def end(self, why: ChatlabError) -> None:
         """Nothing more will come; whoever waits is told."""

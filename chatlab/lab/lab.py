@@ -35,6 +35,7 @@ from chatlab.lab.settle import Due, Settled
 from chatlab.lab.settle import rows as due_rows
 from chatlab.lab.users import PRIVATE_BACKENDS, User
 from chatlab.loop import BackgroundLoop
+from chatlab.private.direct import DIRECT
 from chatlab.resp import Redis
 from chatlab.services import Lease, Progress, join
 from chatlab.services.management import Management
@@ -274,9 +275,9 @@ class Lab:
         """The journal of the current scene."""
         return self.current.journal
 
-    def record(self, row: Row) -> None:
-        """Append a fact to the current scene's journal (any thread)."""
-        self.current.journal.append(row)
+    def record(self, *rows: Row) -> None:
+        """Append facts to the current scene's journal (any thread)."""
+        self.current.journal.append(*rows)
 
     # -- the services' faults on one user
 
@@ -377,15 +378,14 @@ class Lab:
             raise LabClosed(f"The lab {self.name} has been closed.")
         return self._loop.call(work)
 
-    async def server_address(self, kind: str) -> tuple[str, int]:
-        """The name server's answer for a kind of chat server."""
-        return await self._servers.address(kind)
-
     async def _has_group(self, name: str) -> bool:
         return await self._registry.find_group(name) is not None
 
     def _open_mailboxes(self, backend: str) -> None:
         """From its first use on, all who are online are connected to a chat server."""
+
+        if backend == DIRECT:  # nobody is in between: whoever is online can be called
+            return
 
         async def connect() -> None:
             await self._servers.ensure(backend)
@@ -424,7 +424,7 @@ def _presence_row(entry: Presence) -> dict[str, Any]:
     return {**{f.name: getattr(entry, f.name) for f in fields(entry)}, "since": since}
 
 
-def _drop(_row: Row) -> None:
+def _drop(*_rows: Row) -> None:
     """Takes facts that belong to no scene any more."""
 
 

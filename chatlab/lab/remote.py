@@ -4,7 +4,7 @@
 
 - *control*, both ways: ``{"call": n, "verb": …, "args": {…}}`` answered by ``{"reply": n,
   "value": …}`` or ``{"reply": n, "error": [class, what, effect, todo]}``. The child asks
-  too (``locate``).
+  too (``through`` and ``expose``).
 - *facts*, child to kernel: one journal row a line, written with a blocking ``sendall``
   before the child goes on. So what the child did before a SIGKILL is known: its facts are
   with the operating system already. An answer says how many facts came before it, and is
@@ -34,8 +34,9 @@ from chatlab import errors
 from chatlab.errors import ChatlabError, ServiceUnavailable
 from chatlab.journal import Record, Row, decode, encode
 from chatlab.lab.client import Client, Ticket
+from chatlab.lab.exchange import Ways
 from chatlab.messages import Receipt
-from chatlab.services.addresses import RabbitAddress, RedisAddress, to_dict
+from chatlab.services.addresses import RabbitAddress, RedisAddress, ServerAddress, to_dict
 from chatlab.settings import Settings, one_time_token
 
 #: A frame holds at most a full batch of the largest bodies, escaped.
@@ -128,7 +129,7 @@ class RemoteClient:
     """The kernel's end: the verbs of :class:`Client`, carried out in the child.
 
     Args:
-        ticket, record, locate, ended: as for :class:`Client`.
+        ticket, record, ways, ended: as for :class:`Client`.
         spawn: starts ``argv`` with an environment, under the supervisor.
         child_ended: waits until that process has ended.
     """
@@ -137,13 +138,13 @@ class RemoteClient:
         self,
         ticket: Ticket,
         record: Record,
-        locate: Callable[[str], Awaitable[str]],
+        ways: Ways,
         ended: Callable[[str, ChatlabError], None],
         spawn: Callable[[list[str], dict[str, str]], Awaitable[object]],
         child_ended: Callable[[], Coroutine[Any, Any, object]],
     ) -> None:
         self._ticket, self._record = ticket, record
-        self._locate, self._ended, self._spawn = locate, ended, spawn
+        self._ways, self._ended, self._spawn = ways, ended, spawn
         self._child_ended = child_ended
         self._token = secrets.token_hex(16)
         self._server: asyncio.Server | None = None
@@ -216,8 +217,11 @@ class RemoteClient:
             await peer.serve()
 
     async def _ask(self, verb: str, args: dict[str, Any]) -> Any:
-        if verb == "locate":
-            return await self._locate(args["kind"])
+        if verb == "through":
+            address = ServerAddress(**args["address"])
+            return to_dict(await self._ways.through(args["kind"], address))
+        if verb == "expose":
+            return await self._ways.expose(args["port"])
         name, *texts = args["error"]
         self._ended(args["chat"], getattr(errors, name, ChatlabError)(*texts))
         return None
@@ -277,31 +281,39 @@ class _Child:
         self._peer = Peer(reader, writer, self._do)
         await self._peer.serve()
 
-    def _record(self, row: Row) -> None:
-        self._facts.sendall(encode(row).encode() + b"\n")
+    def _record(self, *rows: Row) -> None:
+        lines = "".join(encode(row) + "\n" for row in rows)
+        self._facts.sendall(lines.encode())
         assert self._peer is not None
-        self._peer.facts += 1
+        self._peer.facts += len(rows)
 
     async def _do(self, verb: str, args: dict[str, Any]) -> Any:
         if verb == "ticket":
-            self._client = Client(_unpack(args), self._record, self._locate, self._ended)
+            self._client = Client(_unpack(args), self._record, self, self._ended)
             return None
         assert self._client is not None
         value = await getattr(self._client, verb)(**args)
         if verb == "send":
-            return [{f.name: getattr(r, f.name) for f in fields(Receipt)} for r in value]
+            return [receipt._asdict() for receipt in value]
         return value
 
-    async def _locate(self, kind: str) -> str:
+    async def through(self, kind: str, address: ServerAddress) -> ServerAddress:
+        """Asked of the kernel, where the links are."""
         assert self._peer is not None
-        found, _ = await self._peer.call("locate", kind=kind)
+        found, _ = await self._peer.call("through", kind=kind, address=to_dict(address))
+        return ServerAddress(**found)
+
+    async def expose(self, port: int) -> str:
+        """Asked of the kernel, where the links are."""
+        assert self._peer is not None
+        found, _ = await self._peer.call("expose", port=port)
         return str(found)
 
     def _ended(self, chat: str, error: ChatlabError) -> None:
         assert self._peer is not None
         told = [type(error).__name__, error.what, error.effect, error.todo]
         self._task = asyncio.get_running_loop().create_task(
-            self._peer.call("ended", error=told)
+            self._peer.call("ended", chat=chat, error=told)
         )
 
 

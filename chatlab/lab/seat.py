@@ -18,21 +18,28 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from chatlab import messages as m
+from chatlab.backends import PRIVATE
 from chatlab.errors import ChatClosed, ChatlabError, InvalidInput, NotPossible, SendFailed
 from chatlab.journal import Row, now
 from chatlab.lab.client import WHOLE, Client, Ticket
-from chatlab.lab.inbox import Inbox
+from chatlab.lab.inbox import FED, Inbox
+from chatlab.private.direct import DIRECT
 from chatlab.services.links import Link
 
 if TYPE_CHECKING:
     from chatlab.services import Lease
+    from chatlab.services.addresses import ServerAddress
     from chatlab.settings import Settings
 
 #: A group of this name would share queue names with the presence of users.
 RESERVED = ("presence",)
+
+_KIND_AND_CHAT = itemgetter(0, 4)
 
 Where = Literal["online", "offline", "crashed", "frozen"]
 LinkFault = Literal["cut", "slow", "freeze"]
@@ -45,8 +52,7 @@ class Host(Protocol):
     settings: Settings
     links: bool
 
-    def record(self, row: Row) -> None: ...
-    async def server_address(self, kind: str) -> tuple[str, int]: ...
+    def record(self, *rows: Row) -> None: ...
 
 
 @dataclass
@@ -70,6 +76,8 @@ class Seat:
         self.groups: dict[str, Membership] = {}
         self.insults: dict[str, Any] | None = None
         self.mailboxes: list[str] = []
+        #: Why the user does not talk directly; empty: it does.
+        self.refusal = ""
         self._host = host
         self._secret = secret
         self._links: dict[str, Link] = {}
@@ -118,12 +126,12 @@ class Seat:
             redis=redis,
         )
         if not self.process:
-            self._client = Client(ticket, self._record, self._locate, self._ended)
+            self._client = Client(ticket, self._record, self, self._ended)
             return
         from chatlab.lab.remote import RemoteClient
 
         self._remote = RemoteClient(
-            ticket, self._record, self._locate, self._ended, self._spawn, self._child_ended
+            ticket, self._record, self, self._ended, self._spawn, self._child_ended
         )
         try:
             await self._remote.start()
@@ -141,7 +149,9 @@ class Seat:
 
     async def _link(self, kind: str, target: tuple[str, int]) -> tuple[str, int]:
         """Our own way to a service: where the client connects instead."""
-        service = "server" if kind.startswith("mailbox-") else kind
+        service = kind.partition("/")[0]
+        if service in PRIVATE and service != DIRECT:
+            service = "server"
         if kind not in self._links:
             link = Link(target, user=self.name, service=service)
             self._ports[kind] = await link.open()
@@ -149,14 +159,22 @@ class Seat:
         self._links[kind].retarget(target)
         return "127.0.0.1", self._ports[kind]
 
-    async def _locate(self, kind: str) -> str:
-        """The name server's answer for a kind of chat server, reached by our link."""
-        host, port = await self._host.server_address(kind)
+    async def through(self, kind: str, address: ServerAddress) -> ServerAddress:
+        """The same server, reached by our link of that kind."""
+        if not self._host.links:
+            return address
+        return address.through(*await self._link(kind, (address.host, address.port)))
+
+    async def expose(self, port: int) -> str:
+        """Where others reach a port of the client: ``host:port``, behind our own link."""
+        host = "127.0.0.1"
         if self._host.links:
-            host, port = await self._link(kind, (host, port))
+            host, port = await self._link(DIRECT, (host, port))
         return f"{host}:{port}"
 
     async def _reopen(self) -> None:
+        if self.refusal:
+            await self._call("refuse", why=self.refusal)
         for backend in self.mailboxes:
             await self._call("mailbox", backend=backend)
         for name, member in self.groups.items():
@@ -314,11 +332,12 @@ class Seat:
     def _fact(self, kind: str, *rest: Any) -> None:
         self._host.record((kind, now(), self.name, self.incarnation, WHOLE, *rest))
 
-    def _record(self, row: Row) -> None:
+    def _record(self, *rows: Row) -> None:
         """Every fact of this user's client: into the journal, messages into the inbox."""
-        self._host.record(row)
-        if row[0] == "Delivered" or row[0] == "Sent":
-            self.inbox(row[4]).feed(row)
+        self._host.record(*rows)
+        for (kind, chat), run in groupby(rows, _KIND_AND_CHAT):
+            if kind in FED:
+                self.inbox(chat).feed(kind, [row[5] for row in run])
 
     def _ended(self, chat: str, error: ChatlabError) -> None:
         """A conversation was ended from outside; all of them by a takeover."""

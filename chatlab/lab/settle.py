@@ -14,6 +14,7 @@ from typing import Any
 
 from chatlab import messages as m
 from chatlab.journal import Row
+from chatlab.private.as_reported_client import EXITED
 from chatlab.tables import Table, card
 
 #: Stands for "any one member" of the insult channel.
@@ -119,7 +120,7 @@ class Due:
     def _on_disconnected(self, user: str, _incarnation: int, chat: str, reason: str) -> None:
         if not chat:
             self._gone(user)
-        elif reason and user in self.online:
+        elif reason not in ("", EXITED) and not _on_demand(chat) and user in self.online:
             self._lost.add((chat, user))
         self.connected[chat].discard(user)
 
@@ -201,6 +202,11 @@ def rows(found: dict[tuple[str, str], int]) -> list[dict[str, Any]]:
         {"chat": m.title(chat), "for": "any member" if user == ANYONE else user, "messages": n}
         for (chat, user), n in sorted(found.items())
     ]
+
+
+def _on_demand(chat: str) -> bool:
+    """A direct conversation: it is opened again when there is something to say."""
+    return chat.startswith("private:")
 
 
 def _sentence(table: Table, word: str) -> str:

@@ -64,6 +64,7 @@ async def collect(
     rows += await _redis(redis)
     for kind, streams in servers.streams().items():
         rows += [_row("chat server", "streams", f"{u} ({kind})", n) for u, n in streams.items()]
+    rows += [_row("chat server", "queue", user, n) for user, n in servers.queues().items()]
     for name, seat in seats.items():
         if seat.where == "online":
             found: list[Row] = await seat.do("state")

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
 from chatlab import messages as m
+from chatlab.backends import PRIVATE
 from chatlab.errors import ChatClosed, InvalidInput
 from chatlab.lab.chats import GroupChat, InsultChannel, PrivateChat, check_options
 from chatlab.lab.seat import Membership, Seat, member_chat
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from chatlab.lab.lab import Lab
 
 #: The private backends there are, the default first.
-PRIVATE_BACKENDS = ("mailbox-redis", "mailbox-memory")
+PRIVATE_BACKENDS = tuple(PRIVATE)
 
 
 class User:
@@ -86,6 +87,19 @@ class User:
             yield self
         finally:
             self.thaw()
+
+    def refuse_chats(self, why: str) -> User:
+        """Refuse direct chats from now on; callers are told why. Idempotent."""
+        return self._refuse(m.check_body(why))
+
+    def accept_chats(self) -> User:
+        """Accept direct chats again (as at first). Idempotent."""
+        return self._refuse("")
+
+    def _refuse(self, why: str) -> User:
+        self.lab._call(self._seat.do("refuse", why=why))
+        self._seat.refusal = why
+        return self
 
     # -- conversations
 

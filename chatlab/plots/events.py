@@ -11,7 +11,8 @@ The fates:
 
 A group's message is meant for those subscribed at the send (the sender's own copy is left
 out), a private one for the user it names, an insult for one member. A refused message
-(``Failed``) has no flights. The order is the journal's; times are seconds since the epoch.
+(``Failed``) has no flights; the persistence picture makes it one, of the fate ``refused``,
+because it counts what was sent. The order is the journal's; times are seconds since the epoch.
 """
 
 from __future__ import annotations

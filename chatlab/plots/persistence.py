@@ -1,8 +1,8 @@
 """The persistence picture: the same sends, a strip per backend or scene.
 
 In each strip the senders' band stands above that of each receiver who was absent (hatched).
-Vertical link = seen at once, pale track = waited, red × = never seen. At the right: how many
-of the messages sent were seen.
+Vertical link = seen at once, pale track = waited, red × = never seen, grey × = refused. At
+the right: how many of the messages sent were seen.
 """
 
 from __future__ import annotations
@@ -116,6 +116,8 @@ def _legend(strips: Sequence[Strip]) -> list[str]:
     words = [f"hatched = {named(who)} {_why(absences)}"] if absences else []
     if any(tally.lost for strip in strips for tally in strip.tallies):
         words.append("× = never seen")
+    if any(tally.refused for strip in strips for tally in strip.tallies):
+        words.append("grey × = refused, the sender was told")
     return words
 
 
@@ -226,7 +228,7 @@ class _Drawer:
                 x1 = self.scale.x(self.number, absence.ended) if absence.ended else _BANDS_RIGHT
                 board.box(x0, y - half, max(x1, x0 + 5), y + half, "white", hatched=True, z=1.5)
         flights = [flight for flight in story.flights if flight.receiver == tally.receiver]
-        links, shades, dots, dot_shades, crosses = [], [], [], [], []
+        links, shades, dots, dot_shades, crosses, refusals = [], [], [], [], [], []
         disc, dot = self._sizes()
         for flight in flights:
             x, shade = (
@@ -242,8 +244,12 @@ class _Drawer:
                 links.append([(x, sender_y), (x, y - half - 9)])
                 shades.append(LOSS)
                 crosses.append((x, y - half - 9))
+            elif flight.fate == "refused":
+                refusals.append((x, sender_y + half + 9))
         board.lines(links, shades, width=min(2.0, disc / 4), z=4)
-        board.crosses(crosses, size=min(15.0, disc * 1.05), width=min(3.6, disc / 4))
+        size, width = min(15.0, disc * 1.05), min(3.6, disc / 4)
+        board.crosses(crosses, size=size, width=width)
+        board.crosses(refusals, size=size * 0.7, color=GREY, width=width * 0.8)
         waits = [f for f in flights if f.fate in ("waited", "waiting")]
         self._tracks(waits, sender_y, y, disc, dots, dot_shades)
         board.discs(dots, dot, dot_shades)
@@ -292,6 +298,8 @@ class _Drawer:
         lines = [words for words in (first, second) if words]
         if tally.waiting and alone:
             lines.append(f"{tally.waiting:,} still wait")
+        elif tally.refused and alone:
+            lines.append(f"{tally.refused:,} refused")
         for number, words in enumerate(lines):
             size = 16.0 if number < 2 else 11.0
             if text_width(words, size, bold=True) > room:

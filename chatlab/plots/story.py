@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 from chatlab import journal as j
 from chatlab.messages import title
 
-Fate = Literal["at once", "waited", "waiting", "under way", "unknown", "lost"]
+Fate = Literal["at once", "waited", "waiting", "under way", "unknown", "lost", "refused"]
 Outcome = Literal["sent", "confirmed", "returned", "refused", "uncertain"]
 Why = Literal["offline", "crashed", "frozen", "not connected"]
 

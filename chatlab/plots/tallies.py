@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from chatlab.messages import INSULTS, title
@@ -24,6 +24,8 @@ class Tally:
     late: int
     waiting: int
     lost: int
+    #: Not accepted, as the sender was told.
+    refused: int = 0
 
     def words(self) -> str:
         """``sees 4 of 7``, ``sees all 7 late``."""
@@ -57,6 +59,8 @@ def account(*scenes: object) -> list[Strip]:
 
 
 def _strip(story: Story, chat: str, *, named_scene: bool) -> Strip:
+    flights = sorted([*story.flights, *_refused(story, chat)], key=lambda f: f.send.when)
+    story = replace(story, flights=tuple(flights))
     receivers = list(dict.fromkeys(flight.receiver for flight in story.flights))
     absent = {absence.user for absence in story.absences}
     missing = {flight.receiver for flight in story.flights if flight.fate == "lost"}
@@ -65,7 +69,7 @@ def _strip(story: Story, chat: str, *, named_scene: bool) -> Strip:
     tallies.sort(key=lambda tally: -tally.lost)
     chosen = tuple(tallies[:MOST_RECEIVERS])
     names = {tally.receiver for tally in chosen}
-    flights = tuple(flight for flight in story.flights if flight.receiver in names)
+    flights = [flight for flight in story.flights if flight.receiver in names]
     sends = {flight.send.id: flight.send for flight in flights}
     numbered = {
         id: replace(send, number=number) for number, (id, send) in enumerate(sends.items(), 1)
@@ -86,7 +90,17 @@ def _strip(story: Story, chat: str, *, named_scene: bool) -> Strip:
 def _tally(user: str, flights: Sequence[Flight]) -> Tally:
     fates = [flight.fate for flight in flights if flight.receiver == user]
     late, waiting, lost = (fates.count(fate) for fate in ("waited", "waiting", "lost"))
-    return Tally(user, len(fates), fates.count("at once") + late, late, waiting, lost)
+    seen = fates.count("at once") + late
+    return Tally(user, len(fates), seen, late, waiting, lost, fates.count("refused"))
+
+
+def _refused(story: Story, chat: str) -> Iterator[Flight]:
+    """What a private chat did not accept: it had one receiver."""
+    kind, *users = chat.split(":")
+    for send in story.sends if kind == "private" else ():
+        if send.outcome == "refused":
+            (receiver,) = (user for user in users if user != send.sender)
+            yield Flight(send, receiver, "refused")
 
 
 def persistence_finding(strips: Sequence[Strip]) -> list[str]:
@@ -132,6 +146,7 @@ def _result(tally: Tally) -> str:
     parts = [f"{tally.seen:,} of {tally.sent:,} seen"]
     parts += [f"{tally.late:,} of them late"] if tally.late else []
     parts += [f"{tally.lost:,} never"] if tally.lost else []
+    parts += [f"{tally.refused:,} refused"] if tally.refused else []
     parts += [f"{tally.waiting:,} still wait"] if tally.waiting else []
     return ", ".join(parts)
 

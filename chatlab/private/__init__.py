@@ -5,9 +5,13 @@
 - ``accounts``, ``session``: who exists, and the token that says who is calling.
 - ``wire``: limits and conversions of ``protos/chatlab/v1/private_chat.proto``.
 - ``channel``: options of both ends, gRPC statuses as errors of chatlab.
+- ``security``: which address a server may have, TLS, the lab's secret.
 - ``server``: :class:`~chatlab.private.server.ChatServer`, in-process or as a process
   (``python -m chatlab.private.server``).
 - ``outbox``, ``client``: :class:`~chatlab.private.client.MailboxClient`, one user's end.
+- ``as_reported``, ``as_reported_client`` (its connection: ``as_reported_line``): server and
+  client of the original report, the baseline of comparisons.
+- ``clients``: which client belongs to which backend; ``backoff``: how they connect again.
 
 The only importer of ``grpc``.
 """
@@ -20,5 +24,6 @@ from chatlab.settings import default_environ
 default_environ("GRPC_VERBOSITY", "ERROR")
 
 from chatlab.private.client import MailboxClient  # noqa: E402
+from chatlab.private.clients import PrivateClient, private_client  # noqa: E402
 
-__all__ = ["MailboxClient"]
+__all__ = ["MailboxClient", "PrivateClient", "private_client"]

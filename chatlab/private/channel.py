@@ -9,7 +9,6 @@ expect, so the server's minimum is set to half of the client's interval
 
 from __future__ import annotations
 
-import ipaddress
 from typing import Any
 
 import grpc
@@ -18,12 +17,16 @@ import grpc.aio
 from chatlab.errors import (
     ChatlabError,
     InvalidInput,
+    MailboxFull,
     NameInUse,
+    NotAdmitted,
     NotPossible,
     ServiceUnavailable,
     Taken,
     UnknownAccount,
 )
+from chatlab.private.security import NOT_ADMITTED_KEY, is_loopback
+from chatlab.services.addresses import ServerAddress
 from chatlab.settings import Settings
 
 #: Carries the session of each call but Claim.
@@ -31,7 +34,7 @@ SESSION_KEY = "chatlab-session"
 #: Largest frame: 512 KiB of bodies and room for the other fields of 100 messages.
 FRAME_BYTES = 1024 * 1024
 
-Options = list[tuple[str, int]]
+Options = list[tuple[str, int | str]]
 
 
 def _common(settings: Settings) -> Options:
@@ -67,48 +70,59 @@ def client_options(settings: Settings) -> Options:
     ]
 
 
-def check_loopback(host: str) -> str:
-    """Return ``host``.
+def open_channel(address: ServerAddress, settings: Settings) -> Any:
+    """A channel to a server with a TCP connection of its own.
 
     Raises:
-        NotPossible: it is not a loopback address; there is no encryption here.
+        NotPossible: the server is not on loopback and lists no certificate: no secret is
+            sent to it in plain text.
     """
-    try:
-        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        loopback = False
-    if not loopback:
+    options = client_options(settings)
+    if address.certificate:
+        # The certificate is for the server's own host, also when a link leads there.
+        options.append(("grpc.ssl_target_name_override", address.host))
+        credentials = grpc.ssl_channel_credentials(address.certificate.encode())
+        return grpc.aio.secure_channel(address.target, credentials, options=options)
+    if not is_loopback(address.host):
         raise NotPossible(
-            f"The chat server does not bind to {host}: its traffic is not encrypted.",
-            todo="Bind it to 127.0.0.1.",
+            f"The chat server at {address} lists no certificate, and is not on loopback.",
+            todo="Start it with a lab secret: then it speaks TLS.",
         )
-    return host
+    return grpc.aio.insecure_channel(address.target, options=options)
 
 
-_ERRORS: dict[grpc.StatusCode, type[ChatlabError]] = {
+#: Refusals, both ways. Every other status is ``ServiceUnavailable`` to a client: each call may
+#: be repeated, so it connects again. Every other error of chatlab is UNAVAILABLE for a server.
+_REFUSALS: dict[grpc.StatusCode, type[ChatlabError]] = {
     grpc.StatusCode.ABORTED: Taken,
     grpc.StatusCode.PERMISSION_DENIED: NameInUse,
     grpc.StatusCode.NOT_FOUND: UnknownAccount,
     grpc.StatusCode.INVALID_ARGUMENT: InvalidInput,
+    grpc.StatusCode.FAILED_PRECONDITION: NotPossible,
+    # Also gRPC's own limits (a message larger than FRAME_BYTES): it would not fit next time.
+    grpc.StatusCode.RESOURCE_EXHAUSTED: MailboxFull,
+    # Only with NOT_ADMITTED_KEY; without, the session is missing or old: claim again.
+    grpc.StatusCode.UNAUTHENTICATED: NotAdmitted,
 }
-_STATUSES = {error: status for status, error in _ERRORS.items()}
+_STATUSES = {error: status for status, error in _REFUSALS.items()}
+_UNKNOWN = "Whether it took effect is not known; doing it again is safe."
 
 
 def error_of(failure: grpc.aio.AioRpcError) -> ChatlabError:
     """What a failed call means; ``ServiceUnavailable`` is worth another try."""
-    kind = _ERRORS.get(failure.code())
+    code, said = failure.code(), (failure.details() or "").splitlines()
+    kind = _REFUSALS.get(code)
+    if kind is NotAdmitted and NOT_ADMITTED_KEY not in dict(failure.trailing_metadata() or ()):
+        kind = None
+    if kind is MailboxFull:
+        what = said[0][:200] if said else "A limit was reached."
+        return MailboxFull(what, todo="Wait until there is room, or send less at once.")
     if kind is not None:
-        return kind(failure.details() or failure.code().name)
-    said = (failure.details() or "").splitlines()
-    detail = f" ({failure.code().name}: {said[0][:200]})" if said else ""
-    return ServiceUnavailable(f"The chat server does not answer{detail}.")
+        return kind(failure.details() or code.name)
+    detail = f" ({code.name}: {said[0][:200]})" if said else f" ({code.name})"
+    return ServiceUnavailable(f"The chat server does not answer{detail}.", _UNKNOWN)
 
 
 def status_of(error: ChatlabError) -> tuple[grpc.StatusCode, str]:
     """The status and text of a call that ends with ``error``."""
     return _STATUSES.get(type(error), grpc.StatusCode.UNAVAILABLE), error.what
-
-
-def open_channel(address: str, settings: Settings) -> Any:
-    """A channel to ``host:port`` with a TCP connection of its own."""
-    return grpc.aio.insecure_channel(address, options=client_options(settings))

@@ -20,7 +20,7 @@ Positions are opaque text, comparable only by the store that made them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
 
@@ -32,6 +32,10 @@ MAILBOX_BYTES = 64 * 1024 * 1024
 #: What is kept behind the cursor, as history and to recognise a second copy.
 HISTORY_MESSAGES = 10_000
 HISTORY_BYTES = 8 * 1024 * 1024
+
+#: What one question for a conversation is told at most.
+TOLD_MESSAGES = 1_000
+TOLD_BYTES = 8 * 1024 * 1024
 
 Verdict = Literal["stored", "duplicate", "full of messages", "full of bytes"]
 
@@ -58,19 +62,41 @@ class Stored(NamedTuple):
     listeners: int
 
 
-class Entry(NamedTuple):
-    """A message as it is handed out."""
+class Batch(NamedTuple):
+    """Messages as they are handed out, oldest first, column by column."""
 
-    position: str
-    message: Message
-    #: It was handed out before, under an earlier hold, and not acknowledged.
-    redelivered: bool
-    #: Bytes it takes in the store.
-    size: int
+    positions: list[str]
+    messages: list[Message]
+    #: Bytes that each takes in the store.
+    sizes: list[int]
+    #: The first so many were handed out before, under an earlier hold, and not acknowledged.
+    again: int = 0
+
+    def split(self, count: int) -> tuple[Batch, Batch]:
+        """The first ``count`` messages, and the rest."""
+        p, m, s, again = self
+        return (
+            Batch(p[:count], m[:count], s[:count], min(again, count)),
+            Batch(p[count:], m[count:], s[count:], max(again - count, 0)),
+        )
 
 
-#: Takes new entries and the position just before them; may decline and fetch them instead.
-Offer = Callable[[str, list[Entry]], None]
+def joined(batches: Sequence[Batch]) -> Batch:
+    """Batches of messages that are handed out for the first time, as one."""
+    if len(batches) == 1:
+        return batches[0]
+    return Batch(
+        [position for batch in batches for position in batch.positions],
+        [message for batch in batches for message in batch.messages],
+        [size for batch in batches for size in batch.sizes],
+    )
+
+
+#: Takes new messages and the position just before them; False: it fetches them instead.
+Offer = Callable[[str, Batch], bool]
+
+#: Takes a receiver and the id of the newest message of this user that it has acknowledged.
+Told = Callable[[str, str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +113,8 @@ class Hold:
     wake: Callable[[], None] = field(repr=False, compare=False)
     #: Where a store may hand over unasked what was stored just now.
     offer: Offer | None = field(default=None, repr=False, compare=False)
+    #: Called when somebody has acknowledged messages that this user sent.
+    told: Told | None = field(default=None, repr=False, compare=False)
 
 
 class MailboxState(NamedTuple):
@@ -103,6 +131,15 @@ class MailboxState(NamedTuple):
     bytes: int
     #: A receiver holds it now.
     held: bool
+
+
+class Seen(NamedTuple):
+    """Whether a user receives."""
+
+    online: bool
+    #: When it last had a hold, or acknowledged something: seconds since the epoch, by the
+    #: store's clock; 0: never.
+    at: float
 
 
 class Mailboxes(Protocol):
@@ -134,6 +171,7 @@ class Mailboxes(Protocol):
         incarnation: int,
         wake: Callable[[], None],
         offer: Offer | None = None,
+        told: Told | None = None,
     ) -> Hold:
         """Begin to receive; an earlier hold becomes stale and is woken.
 
@@ -149,7 +187,7 @@ class Mailboxes(Protocol):
 
     async def fetch(
         self, hold: Hold, after: str, count: int = BATCH_MESSAGES, size: int = BATCH_BYTES
-    ) -> list[Entry]:
+    ) -> Batch:
         """Hand out what follows ``after``: at most ``count`` messages and (but for the
         first) ``size`` bytes.
 
@@ -158,11 +196,29 @@ class Mailboxes(Protocol):
             ServiceUnavailable: the mailbox was wiped; claim and attach again.
         """
 
-    async def ack(self, hold: Hold, position: str, count: int, size: int) -> None:
-        """Move the cursor to ``position``, past ``count`` messages of ``size`` bytes.
+    async def ack(
+        self, hold: Hold, position: str, count: int, size: int, newest: Mapping[str, str]
+    ) -> None:
+        """Move the cursor to ``position``, past ``count`` messages of ``size`` bytes, and let
+        their senders know.
+
+        Args:
+            newest: sender -> id of the newest of its messages among them.
 
         Raises: as :meth:`fetch`.
         """
+
+    async def reached(self, user: str, receivers: Sequence[str]) -> dict[str, str]:
+        """Receiver -> id of the newest message of ``user`` that it has acknowledged; without
+        those that have acknowledged none."""
+
+    async def history(self, user: str, peer: str, limit: int) -> list[Message]:
+        """Of what the two mailboxes hold: what ``user`` sent ``peer`` and what it has
+        acknowledged of ``peer``; the newest ``limit``, in the order in which they were
+        stored."""
+
+    async def seen(self, names: Sequence[str]) -> list[Seen]:
+        """For each name whether it receives now, and when it last did."""
 
     async def wipe(self) -> None:
         """Forget all mailboxes; holds are woken and end."""

@@ -2,9 +2,9 @@
 
 Keys of user bob, in one slot: ``…:mailbox:{bob}:log`` (a stream; each entry ``k``: who sent
 it and its id, ``m``: the message as a JSON array), ``…:ids`` (a hash ``k`` -> entry, trimmed
-together with the log) and ``…:me`` (a hash, below). Everything that reads and then writes is
-one Lua script, so any number of servers may run over one Redis; a server keeps only its live
-streams.
+together with the log), ``…:reached`` (a hash: sender -> id of its newest message behind the
+cursor) and ``…:me`` (a hash, below). Everything that reads and then writes is one Lua script,
+so any number of servers may run over one Redis; a server keeps only its live streams.
 
 ====================  =============================================================
 field of ``me``       meaning
@@ -14,15 +14,17 @@ field of ``me``       meaning
 ``acked, acked_n``    the cursor: entry, and how many are behind it
 ``handed``            the highest entry ever handed out
 ``again``             what ``handed`` was when the present hold began (up to it: redelivered)
+``base``              what ``acked_n`` was then
 ``given, handed_n``   the last entry given to the present hold, and how many are up to it
 ``stored_n``          how many were ever stored
 ``bytes, log_bytes``  after the cursor, and in the whole log
+``seen``              when a hold last began, acknowledged or ended: ms by Redis' clock
 ====================  =============================================================
 
 A server says that it lives by a key of its own that expires; a hold of a dead server counts
 as no receiver. Pub/sub is only a hint from the server that stored a message (or took a hold
-over) to the one that holds the stream; a hint may be lost, so every second a server sweeps
-the users that it holds.
+over, or was told of an acknowledgement) to the one that holds the stream; a hint may be lost,
+so every second a server sweeps the users that it holds.
 
 Redis 7.0 commands only. On a cluster the sweep would be one call per slot.
 """
@@ -33,13 +35,26 @@ import asyncio
 import json
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from itertools import compress
 from typing import Any
 
 from chatlab.errors import ChatlabError, ServiceUnavailable, Taken
-from chatlab.messages import BATCH_BYTES, BATCH_MESSAGES, Message
-from chatlab.private.mailbox import Entry, Hold, Limits, MailboxState, Offer, Stored, Verdict
+from chatlab.messages import BATCH_BYTES, BATCH_MESSAGES, Message, new_message, size_of
+from chatlab.private.mailbox import (
+    TOLD_BYTES,
+    Batch,
+    Hold,
+    Limits,
+    MailboxState,
+    Offer,
+    Seen,
+    Stored,
+    Told,
+    Verdict,
+)
 from chatlab.resp import Redis, Script, ScriptError, mapped
 
 #: How often a server sweeps the users it holds, and says that it lives.
@@ -49,6 +64,12 @@ SERVER_SECONDS = 3.0
 #: At most this many acknowledged messages are trimmed by one acknowledgement: a bounded
 #: pause, and more than the acknowledgement added.
 TRIM_STEP = 2 * BATCH_MESSAGES
+
+# Redis' clock in ms.
+_NOW = """
+local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+"""
 
 # claim: KEYS me; ARGV incarnation, channel prefix, user
 CLAIM = Script("""
@@ -66,7 +87,9 @@ return 1
 """)
 
 # attach: KEYS me; ARGV incarnation, token, server, channel prefix, user -> the cursor
-ATTACH = Script("""
+ATTACH = Script(
+    _NOW
+    + """
 local me = KEYS[1]
 local newest = tonumber(redis.call('HGET', me, 'incarnation') or 0)
 if tonumber(ARGV[1]) < newest then return redis.error_reply('TAKEN') end
@@ -74,18 +97,24 @@ local server = redis.call('HGET', me, 'server')
 local acked_n = redis.call('HGET', me, 'acked_n') or 0
 local acked = redis.call('HGET', me, 'acked') or '0-0'
 redis.call('HSET', me, 'incarnation', ARGV[1], 'token', ARGV[2], 'server', ARGV[3],
-  'handed_n', acked_n, 'given', acked, 'again', redis.call('HGET', me, 'handed') or '0-0')
+  'handed_n', acked_n, 'base', acked_n, 'given', acked, 'seen', now,
+  'again', redis.call('HGET', me, 'handed') or '0-0')
 if server and server ~= ARGV[3] then redis.call('PUBLISH', ARGV[4] .. server, ARGV[5]) end
 return acked
-""")
+"""
+)
 
 # detach: KEYS me; ARGV token
-DETACH = Script("""
+DETACH = Script(
+    _NOW
+    + """
 if redis.call('HGET', KEYS[1], 'token') == ARGV[1] then
   redis.call('HDEL', KEYS[1], 'token', 'server')
+  redis.call('HSET', KEYS[1], 'seen', now)
 end
 return 1
-""")
+"""
+)
 
 # send: KEYS log, ids, me; ARGV most messages, most bytes, this server, channel prefix, user,
 # token of a hold of this server (or nothing), then key, message, key, message, …
@@ -145,7 +174,9 @@ local function after(one, other)
 end
 """
 
-# fetch: KEYS log, me; ARGV token, after, most messages, most bytes
+# fetch: KEYS log, me; ARGV token, after, most messages, most bytes, how many were handed out
+# under this hold up to ``after`` ('': a look only, which changes nothing). What was counted as
+# handed out and was not (SEND offered it, and the stream had no room) is put right.
 # -> entries and their sizes, separated by spaces; how many (the first) were handed out before;
 #    the messages as one JSON array: four replies are read much quicker than four a message
 FETCH = Script(
@@ -154,38 +185,38 @@ FETCH = Script(
 local log, me = KEYS[1], KEYS[2]
 local no = stale(me, ARGV[1])
 if no then return no end
-if tonumber(ARGV[3]) < 1 then return {'', '', 0, '[]'} end
-local rows = redis.call('XRANGE', log, '(' .. ARGV[2], '+', 'COUNT', ARGV[3])
-local h = redis.call('HMGET', me, 'again', 'given', 'handed')
-local entries, sizes, texts, again, new, left = {}, {}, {}, 0, 0, tonumber(ARGV[4])
+local rows, most = {}, tonumber(ARGV[3])
+if most > 0 then rows = redis.call('XRANGE', log, '(' .. ARGV[2], '+', 'COUNT', most) end
+local h = redis.call('HMGET', me, 'again', 'base')
+local entries, sizes, texts, again, left = {}, {}, {}, 0, tonumber(ARGV[4])
 for i, row in ipairs(rows) do
   local text = row[2][4]
   left = left - #text
   if i > 1 and left < 0 then break end
   entries[i], sizes[i], texts[i] = row[1], #text, text
   if not after(row[1], h[1]) then again = i end
-  if after(row[1], h[2]) then new = new + 1 end
 end
-local last = entries[#entries]
-if new > 0 then
-  redis.call('HINCRBY', me, 'handed_n', new)
-  redis.call('HSET', me, 'given', last)
-  if after(last, h[3] or '0-0') then redis.call('HSET', me, 'handed', last) end
+if ARGV[5] ~= '' then
+  local given = entries[#entries] or ARGV[2]
+  redis.call('HSET', me, 'handed_n', tonumber(h[2]) + tonumber(ARGV[5]) + #entries,
+    'given', given, 'handed', after(given, h[1]) and given or h[1])
 end
 return {table.concat(entries, ' '), table.concat(sizes, ' '), again,
   '[' .. table.concat(texts, ',') .. ']'}
 """
 )
 
-# ack: KEYS log, ids, me; ARGV token, entry, how many, bytes, history messages, history bytes,
-# most to trim
+# ack: KEYS log, ids, me, reached; ARGV token, entry, how many, bytes, history messages, history
+# bytes, most to trim, then sender, id of its newest message among them, …
 ACK = Script(
     _HELD
+    + _NOW
     + """
 local log, ids, me = KEYS[1], KEYS[2], KEYS[3]
 local no = stale(me, ARGV[1])
 if no then return no end
-redis.call('HSET', me, 'acked', ARGV[2])
+redis.call('HSET', me, 'acked', ARGV[2], 'seen', now)
+if #ARGV > 7 then redis.call('HSET', KEYS[4], unpack(ARGV, 8)) end
 local acked = redis.call('HINCRBY', me, 'acked_n', ARGV[3])
 local waiting = redis.call('HINCRBY', me, 'bytes', -ARGV[4])
 local h = redis.call('HMGET', me, 'stored_n', 'log_bytes')
@@ -207,13 +238,57 @@ return 1
 """
 )
 
-# sweep: KEYS me of each held user; ARGV token of each -> numbers of those to wake: the hold is
-# stale, or there is more than was handed out
-SWEEP = Script("""
-local wake = {}
+# tell: KEYS me; ARGV channel prefix, this server, hint: for the server that holds the user
+TELL = Script("""
+local server = redis.call('HGET', KEYS[1], 'server')
+if server and server ~= ARGV[2] then redis.call('PUBLISH', ARGV[1] .. server, ARGV[3]) end
+return 1
+""")
+
+# newest: KEYS log; ARGV before ('+': the end), what ``k`` begins with, messages to look at,
+# bytes of messages to return at most
+# -> entries, the messages as one JSON array, newest first; how many bytes; the entry to go on
+#    before ('': there is nothing more to look at, or no room)
+NEWEST = Script("""
+local rows = redis.call('XREVRANGE', KEYS[1], ARGV[1], '-', 'COUNT', ARGV[3])
+local entries, texts, size, most = {}, {}, 0, tonumber(ARGV[4])
+local more = #rows == tonumber(ARGV[3]) and '(' .. rows[#rows][1] or ''
+for _, row in ipairs(rows) do
+  if string.sub(row[2][2], 1, #ARGV[2]) == ARGV[2] then
+    if size + #row[2][4] > most then more = '' break end
+    size = size + #row[2][4]
+    entries[#entries + 1], texts[#texts + 1] = row[1], row[2][4]
+  end
+end
+return {table.concat(entries, ' '), '[' .. table.concat(texts, ',') .. ']', size, more}
+""")
+#: Entries looked at by one call, and at most for one question: a conversation lies between
+#: those of others.
+LOOK_STEP = 1_000
+LOOK_MOST = 20_000
+
+# seen: KEYS me of each user -> Redis' clock, then server and seen of each
+SEEN = Script(
+    _NOW
+    + """
+local answer = {now}
 for i, me in ipairs(KEYS) do
-  local h = redis.call('HMGET', me, 'token', 'stored_n', 'handed_n')
-  if h[1] ~= ARGV[i] or tonumber(h[2] or 0) > tonumber(h[3] or 0) then wake[#wake + 1] = i end
+  local h = redis.call('HMGET', me, 'server', 'seen')
+  answer[#answer + 1], answer[#answer + 2] = h[1] or '', h[2] or '0'
+end
+return answer
+"""
+)
+
+# sweep: ARGV what the key ``me`` of a user begins and ends with, the held users, the token of
+# each -> numbers of those to wake: the hold is stale, or there is more than was handed out.
+# It makes the keys itself: so the sweep of a thousand users costs a server next to nothing.
+SWEEP = Script("""
+local wake, i, token = {}, 0, string.gmatch(ARGV[4], '%S+')
+for user in string.gmatch(ARGV[3], '%S+') do
+  i = i + 1
+  local h = redis.call('HMGET', ARGV[1] .. user .. ARGV[2], 'token', 'stored_n', 'handed_n')
+  if h[1] ~= token() or tonumber(h[2] or 0) > tonumber(h[3] or 0) then wake[#wake + 1] = i end
 end
 return wake
 """)
@@ -226,6 +301,23 @@ _VERDICTS: dict[str, Verdict] = {
     "m": "full of messages",
     "b": "full of bytes",
 }
+
+
+@dataclass(slots=True)
+class _Given:
+    """What a hold was really given: the last entry, and how many up to it."""
+
+    position: str
+    count: int = 0
+    #: Looks that are on their way.
+    looking: int = 0
+    #: The stream did not take what was offered.
+    declined: bool = False
+
+    def add(self, batch: Batch) -> None:
+        if batch.positions:
+            self.position = batch.positions[-1]
+            self.count += len(batch.positions)
 
 
 class RedisMailboxes:
@@ -244,6 +336,7 @@ class RedisMailboxes:
         self._server = secrets.token_hex(8)
         self._channels = redis.key("mailbox-wake", "")
         self._holds: dict[str, Hold] = {}
+        self._given: dict[str, _Given] = {}
         self._alive: dict[str, tuple[float, bool]] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -298,18 +391,21 @@ class RedisMailboxes:
         incarnation: int,
         wake: Callable[[], None],
         offer: Offer | None = None,
+        told: Told | None = None,
     ) -> Hold:
         token = secrets.token_hex(8)
         start = await self._run(
             ATTACH, user, ["me"], incarnation, token, self._server, self._channels, user
         )
-        hold = Hold(user, incarnation, token, start, wake, offer)
+        hold = Hold(user, incarnation, token, start, wake, offer, told)
+        self._given[token] = _Given(start)
         earlier, self._holds[user] = self._holds.get(user), hold
         if earlier is not None:
             earlier.wake()
         return hold
 
     async def detach(self, hold: Hold) -> None:
+        self._given.pop(hold.token, None)
         if self._holds.get(hold.user) is hold:
             del self._holds[hold.user]
         await self._run(DETACH, hold.user, ["me"], hold.token)
@@ -333,14 +429,10 @@ class RedisMailboxes:
         letters, stored, acked, handed, server, before, new = reply
         verdicts = [_VERDICTS[letter] for letter in letters]
         if new and hold is not None and hold.offer is not None:
-            entries = iter(new.split())
-            hold.offer(
-                before,
-                [
-                    Entry(next(entries), message, False, len(text.encode()))
-                    for message, text, letter in zip(batch, texts, letters, strict=True)
-                    if letter == "s"
-                ],
+            kept = [letter == "s" for letter in letters]
+            sizes = [size_of(text) for text in compress(texts, kept)]
+            await self._offer(
+                hold, before, Batch(new.split(), list(compress(batch, kept)), sizes)
             )
         elif server == self._server and to in self._holds:
             self._holds[to].wake()
@@ -350,20 +442,110 @@ class RedisMailboxes:
 
     async def fetch(
         self, hold: Hold, after: str, count: int = BATCH_MESSAGES, size: int = BATCH_BYTES
-    ) -> list[Entry]:
-        reply = await self._run(FETCH, hold.user, ["log", "me"], hold.token, after, count, size)
-        entries, sizes, again, texts = reply
-        rows = zip(entries.split(), sizes.split(), json.loads(texts), strict=True)
-        return [
-            Entry(entry, Message(*fields), number < again, int(length))
-            for number, (entry, length, fields) in enumerate(rows)
-        ]
+    ) -> Batch:
+        given = self._given.get(hold.token)
+        known = given is not None and given.position == after
+        keys, limits = ["log", "me"], (after, count, size)
+        if given is None or not known:
+            reply = await self._run(FETCH, hold.user, keys, hold.token, *limits, "")
+            return _batch(reply)
+        given.looking += 1
+        try:
+            reply = await self._run(FETCH, hold.user, keys, hold.token, *limits, given.count)
+        finally:
+            given.looking -= 1
+        batch = _batch(reply)
+        given.add(batch)
+        if given.declined:
+            await self._correct(hold, given)
+        return batch
 
-    async def ack(self, hold: Hold, position: str, count: int, size: int) -> None:
+    async def _offer(self, hold: Hold, before: str, batch: Batch) -> None:
+        """Hand a stream what was stored and counts as handed out already."""
+        given = self._given.get(hold.token)
+        if hold.offer is not None and hold.offer(before, batch):
+            if given is not None:
+                given.add(batch)
+        elif given is not None:
+            given.declined = True
+            if not given.looking:  # else whoever looks corrects it
+                await self._correct(hold, given)
+
+    async def _correct(self, hold: Hold, given: _Given) -> None:
+        """Let Redis count as handed out what was, and no more."""
+        given.declined = False
+        with suppress(Taken, ServiceUnavailable):  # nobody's count any more
+            limits = given.position, 0, 0, given.count
+            await self._run(FETCH, hold.user, ["log", "me"], hold.token, *limits)
+
+    async def ack(
+        self, hold: Hold, position: str, count: int, size: int, newest: Mapping[str, str]
+    ) -> None:
         limits = self.limits
         history = (limits.history_messages, limits.history_bytes, TRIM_STEP)
-        keys = ["log", "ids", "me"]
-        await self._run(ACK, hold.user, keys, hold.token, position, count, size, *history)
+        keys = ["log", "ids", "me", "reached"]
+        last = (word for pair in newest.items() for word in pair)
+        await self._run(
+            ACK, hold.user, keys, hold.token, position, count, size, *history, *last
+        )
+        for sender, id in newest.items():
+            await self._tell(sender, hold.user, id)
+
+    # -- what is known of it
+
+    async def _tell(self, user: str, receiver: str, id: str) -> None:
+        """Let a sender know, wherever its stream is."""
+        hold = self._holds.get(user)
+        if hold is None:
+            hint = f"{user} {receiver} {id}"
+            await self._run(TELL, user, ["me"], self._channels, self._server, hint)
+        elif hold.told is not None:
+            hold.told(receiver, id)
+
+    async def reached(self, user: str, receivers: Sequence[str]) -> dict[str, str]:
+        with mapped(self._redis.address):
+            pipeline = self._redis.driver.pipeline(transaction=False)
+            for name in receivers:
+                pipeline.hget(self._key(name, "reached"), user)
+            found = await pipeline.execute()
+        return {name: id for name, id in zip(receivers, found, strict=True) if id is not None}
+
+    async def history(self, user: str, peer: str, limit: int) -> list[Message]:
+        with mapped(self._redis.address):
+            acked = await self._redis.driver.hget(self._key(user, "me"), "acked")
+        shown = await self._newest(user, peer, limit, str(acked or "0-0"))
+        sent = await self._newest(peer, user, limit, "+")
+        # Entries of two logs in one millisecond: by the senders' Lamport clocks.
+        found = sorted([*shown, *sent], key=lambda row: (row[0], row[1].clock))
+        return [message for _, message in found[-limit:]]
+
+    async def _newest(
+        self, user: str, sender: str, limit: int, before: str
+    ) -> list[tuple[int, Message]]:
+        """Of a user's log up to ``before``: the newest of ``sender``, each with the
+        millisecond in which it was stored."""
+        found: list[tuple[int, Message]] = []
+        room = TOLD_BYTES
+        for _ in range(LOOK_MOST // LOOK_STEP):
+            entries, texts, size, before = await self._run(
+                NEWEST, user, ["log"], before, f"{sender}/", LOOK_STEP, room
+            )
+            times = [int(entry.partition("-")[0]) for entry in entries.split()]
+            found += zip(times, _decode(texts), strict=True)
+            room -= size
+            if not before or len(found) >= limit:
+                break
+        return found[:limit]
+
+    async def seen(self, names: Sequence[str]) -> list[Seen]:
+        keys = [self._key(name, "me") for name in names]
+        now, *pairs = await self._redis.run(SEEN, keys)
+        return [
+            Seen(True, now / 1000)
+            if server and await self._lives(server)
+            else Seen(False, int(seen) / 1000)
+            for server, seen in zip(pairs[::2], pairs[1::2], strict=True)
+        ]
 
     # -- other servers
 
@@ -395,10 +577,18 @@ class RedisMailboxes:
                             hint = await pubsub.get_message(
                                 ignore_subscribe_messages=True, timeout=SWEEP_SECONDS
                             )
-                        hold = self._holds.get(hint["data"]) if hint else None
-                        if hold is not None:
-                            hold.wake()
+                        if hint:
+                            self._hinted(*hint["data"].split(" ", 2))
             await asyncio.sleep(SWEEP_SECONDS)
+
+    def _hinted(self, user: str, receiver: str = "", id: str = "") -> None:
+        hold = self._holds.get(user)
+        if hold is None:
+            return
+        if not receiver:
+            hold.wake()
+        elif hold.told is not None:
+            hold.told(receiver, id)
 
     async def _sweep(self) -> None:
         while True:
@@ -408,9 +598,10 @@ class RedisMailboxes:
                 holds = list(self._holds.values())
                 for first in range(0, len(holds), SWEEP_USERS):
                     some = holds[first : first + SWEEP_USERS]
-                    keys = [self._key(hold.user, "me") for hold in some]
-                    args = [hold.token for hold in some]
-                    for number in await self._redis.run(SWEEP, keys, args):
+                    users = " ".join([hold.user for hold in some])
+                    tokens = " ".join([hold.token for hold in some])
+                    ends = self._redis.key("mailbox", "{"), "}:me"
+                    for number in await self._redis.run(SWEEP, [], [*ends, users, tokens]):
                         some[number - 1].wake()
 
     # -- all of them
@@ -458,6 +649,17 @@ _NUMBERS = {"incarnation", "stored_n", "handed_n", "acked_n", "bytes"}
 
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+def _batch(reply: list[Any]) -> Batch:
+    """What FETCH answers."""
+    positions, sizes, again, texts = reply
+    return Batch(positions.split(), _decode(texts), list(map(int, sizes.split())), again)
+
+
+def _decode(texts: str) -> list[Message]:
+    """A JSON array of messages."""
+    return list(map(new_message, json.loads(texts)))
 
 
 def _literal(text: str) -> str:

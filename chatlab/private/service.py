@@ -4,7 +4,8 @@ The service keeps no messages itself. What it knows is which streams are open, s
 takeover or a shutdown can end them; everything else is in the store.
 
 A receiving stream is two loops. One hands out what the store has, as long as the client has
-not too much unacknowledged; one takes acknowledgements and moves the store's cursor. A
+not too much unacknowledged; one takes acknowledgements, of which clients send few (``client``),
+and moves the store's cursor. A
 message is never taken out of the mailbox to be written: a stream that ends, however it ends,
 loses nothing.
 
@@ -18,7 +19,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
-from itertools import groupby
+from itertools import islice
 from typing import Any, NoReturn
 
 import grpc
@@ -37,7 +38,14 @@ from chatlab.private import session as sessions
 from chatlab.private import wire
 from chatlab.private.accounts import Accounts
 from chatlab.private.channel import SESSION_KEY, status_of
-from chatlab.private.mailbox import Entry, Hold, Limits, Mailboxes
+from chatlab.private.mailbox import (
+    TOLD_MESSAGES,
+    Batch,
+    Hold,
+    Limits,
+    Mailboxes,
+    joined,
+)
 from chatlab.private.session import Session
 from chatlab.v1 import private_chat_pb2 as pb
 from chatlab.v1 import private_chat_pb2_grpc as pb_grpc
@@ -64,9 +72,6 @@ class _Stream:
                 self._task.cancel()
 
 
-#: How long acknowledgements are collected before the store is told once for all of them.
-#: Nobody waits for it.
-SETTLE_SECONDS = 0.02
 #: No entry takes more in a store: a body of characters that JSON escapes, and its envelope.
 LARGEST_ENTRY = 6 * BODY_BYTES + 4096
 
@@ -80,23 +85,20 @@ class _Window:
         #: The store may hold something that was not looked at yet.
         self.more = True
         self.position = ""
-        self.handed = 0  # entries ever handed out on this stream
+        self.handed = 0  # letters ever handed out on this stream
         self.acked = 0
         self.bytes = 0
         self.leaving = False
         #: What the store handed over unasked, and is not handed out yet.
-        self.offered: list[Entry] = []
+        self.offered: list[Batch] = []
         #: A look is on its way: what is offered now may come out of order.
         self.looking = False
-        #: Acknowledged by the client, and not yet said to the store.
-        self.settled = asyncio.Event()
-        #: Held while the store is told.
-        self.telling = asyncio.Lock()
-        self._settled = ("", 0, 0)
-        self._entries: deque[tuple[str, int]] = deque()
+        #: Receiver -> the user's newest letter that it has acknowledged, not told yet.
+        self.reached: dict[str, str] = {}
+        self._batches: deque[Batch] = deque()
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return self.handed - self.acked
 
     @property
     def room(self) -> tuple[int, int]:
@@ -111,43 +113,59 @@ class _Window:
         self.more = True
         self.changed.set()
 
-    def offer(self, before: str, entries: list[Entry]) -> None:
-        """Take new entries if they are just what comes next and there is room; else look."""
+    def told(self, receiver: str, id: str) -> None:
+        """A receiver has acknowledged letters of the user."""
+        self.reached[receiver] = id
+        self.changed.set()
+
+    def take_reached(self) -> dict[str, str]:
+        """What to tell now: as many as fit into a frame in any case."""
+        taken = dict(islice(self.reached.items(), BATCH_MESSAGES))
+        for receiver in taken:
+            del self.reached[receiver]
+        return taken
+
+    def offer(self, before: str, batch: Batch) -> bool:
+        """Take new messages if they are just what comes next and there is room; else look."""
         count, size = self.room
-        last = self.offered[-1].position if self.offered else self.position
-        together = [*self.offered, *entries]
-        fits = len(together) <= count and sum(entry.size for entry in together) <= size
+        last = self.offered[-1].positions[-1] if self.offered else self.position
+        together = [*self.offered, batch]
+        fits = sum(len(some.messages) for some in together) <= count
+        fits = fits and sum(sum(some.sizes) for some in together) <= size
         if before == last and fits and not (self.more or self.looking):
             self.offered = together
             self.changed.set()
-        else:
-            self.news()
+            return True
+        self.news()
+        return False
 
-    def add(self, entries: Sequence[Entry]) -> None:
-        self.position = entries[-1].position
-        self.handed += len(entries)
-        self.bytes += sum(entry.size for entry in entries)
-        self._entries.extend((entry.position, entry.size) for entry in entries)
+    def add(self, batch: Batch) -> None:
+        """It is being handed out."""
+        self.position = batch.positions[-1]
+        self.handed += len(batch.messages)
+        self.bytes += sum(batch.sizes)
+        self._batches.append(batch)
 
-    def ack(self, through: int) -> None:
-        """Forget all up to the delivery of that number; the store is told later."""
-        count, size, position = through - self.acked, 0, ""
-        for _ in range(count):
-            position, length = self._entries.popleft()
-            size += length
-        self.acked = through
+    def ack(self, through: int) -> Settled:
+        """Forget all up to the letter of that number; returns what to tell the store."""
+        before, size, newest = self.acked, 0, dict[str, str]()
+        while self.acked < through:
+            batch = self._batches.popleft()
+            if len(batch.messages) > through - self.acked:
+                batch, rest = batch.split(through - self.acked)
+                self._batches.appendleft(rest)
+            self.acked += len(batch.messages)
+            size += sum(batch.sizes)
+            newest.update([(message.sender, message.id) for message in batch.messages])
         self.bytes -= size
-        self._settled = (position, self._settled[1] + count, self._settled[2] + size)
-        self.settled.set()
-
-    def take_settled(self) -> tuple[str, int, int]:
-        """What to tell the store: position, how many, bytes."""
-        taken, self._settled = self._settled, ("", 0, 0)
-        self.settled.clear()
-        return taken
+        return batch.positions[-1], through - before, size, newest
 
 
-class PrivateChat(pb_grpc.PrivateChatServicer):
+#: Position, how many, their bytes, and the newest id of each sender.
+Settled = tuple[str, int, int, dict[str, str]]
+
+
+class PrivateChat(pb_grpc.PrivateChatServiceServicer):
     """The service of one server.
 
     Args:
@@ -252,18 +270,20 @@ class PrivateChat(pb_grpc.PrivateChatServicer):
         async with self._stream(context) as session:
             await context.send_initial_metadata(())
             while (request := await context.read()) is not grpc.aio.EOF:
-                await context.write(await self._post(session, request.letters))
+                await context.write(await self._post(session, request.parcels))
 
-    async def _post(self, session: Session, letters: Sequence[pb.Letter]) -> pb.SendResponse:
-        fault = wire.fault_of_frame(letters)
+    async def _post(self, session: Session, parcels: Sequence[pb.Parcel]) -> pb.SendResponse:
+        batches = [wire.opened(parcel, session) for parcel in parcels]
+        fault = wire.fault_of_frame(batches)
         if fault:
             raise InvalidInput(fault)
-        response = pb.SendResponse()
-        messages = [wire.message_of(letter, session) for letter in letters]
-        for to, run in groupby(messages, key=lambda message: message.to):
-            for fault, part in groupby(run, key=wire.fault_of_letter):
-                response.receipts.extend(await self._deliver(to, fault, list(part)))
-        return response
+        receipts: list[pb.Receipt] = []
+        for batch in batches:
+            to = batch[0].to
+            wrong_name = wire.fault_of_receiver(to)
+            for fault, part in wire.faults(batch):
+                receipts += await self._deliver(to, wrong_name or fault, part)
+        return pb.SendResponse(receipts=receipts)
 
     async def _deliver(self, to: str, fault: str, batch: list[Message]) -> list[pb.Receipt]:
         if fault:
@@ -287,79 +307,97 @@ class PrivateChat(pb_grpc.PrivateChatServicer):
         async with self._stream(context) as session:
             window = _Window()
             hold = await self._store.attach(
-                session.user, session.incarnation, window.news, window.offer
+                *(session.user, session.incarnation, window.news, window.offer, window.told)
             )
             window.position = hold.start
             try:
                 await context.send_initial_metadata(())
                 handing = self._hand_out(hold, window, context)
-                await _first_of(
-                    handing, self._take_acks(window, context), self._settle(hold, window)
-                )
+                await _first_of(handing, self._take_acks(hold, window, context))
             finally:
                 # Not interrupted by a second cancellation: the mailbox must be let go.
-                await asyncio.shield(self._spawn(self._detach(hold, window)))
+                await asyncio.shield(self._spawn(self._detach(hold)))
 
     async def _hand_out(self, hold: Hold, window: _Window, context: Context) -> None:
         """Until the client left and has acknowledged all."""
         while not (window.leaving and not len(window)):
             window.changed.clear()
-            entries = await self._next(hold, window)
-            if entries:
-                window.add(entries)
-                await context.write(
-                    pb.ReceiveResponse(deliveries=map(wire.delivery_of, entries))
-                )
-            else:
+            batch = await self._next(hold, window)
+            if batch is not None:
+                window.add(batch)
+            elif not window.reached:
                 await window.changed.wait()
+                continue
+            await context.write(wire.frame_of(batch, window.take_reached()))
 
-    async def _next(self, hold: Hold, window: _Window) -> list[Entry]:
+    async def _next(self, hold: Hold, window: _Window) -> Batch | None:
         """What to hand out now: what was offered, else what a look finds."""
         if window.offered:
-            entries, window.offered = window.offered, []
-            return entries
+            batches, window.offered = window.offered, []
+            return joined(batches)
         if not window.more:
-            return []
+            return None
         window.more, window.looking = False, True
         count, size = window.room
         try:
             # With no room: a look for nothing, which finds out whether the hold is stale.
-            entries = await self._store.fetch(hold, window.position, count, size)
+            batch = await self._store.fetch(hold, window.position, count, size)
         finally:
             window.looking = False
         # The store was emptied, unless the next entry may have been too large.
-        left = size - sum(entry.size for entry in entries)
-        window.more |= len(entries) == count or left < LARGEST_ENTRY
-        return entries
+        left = size - sum(batch.sizes)
+        window.more |= len(batch.messages) == count or left < LARGEST_ENTRY
+        return batch if batch.messages else None
 
-    async def _take_acks(self, window: _Window, context: Context) -> None:
+    async def _take_acks(self, hold: Hold, window: _Window, context: Context) -> None:
         """Until the client closes its side."""
         while (request := await context.read()) is not grpc.aio.EOF:
             if request.acked > window.handed:
                 raise InvalidInput(f"Only {window.handed} messages were handed out.")
             if request.acked > window.acked:
-                window.ack(request.acked)
+                done = window.ack(request.acked)
+                # Once begun it is finished, also when the stream ends meanwhile.
+                await asyncio.shield(self._spawn(self._store.ack(hold, *done)))
             window.leaving |= request.leaving
+            if request.awaiting:
+                await self._say_reached(hold.user, request.awaiting, window)
             window.changed.set()
 
-    async def _settle(self, hold: Hold, window: _Window) -> None:
-        """Tell the store what was acknowledged, a little later and together: a server that
-        dies before has the client shown so much again, marked as redelivered."""
-        while True:
-            await window.settled.wait()
-            await asyncio.sleep(SETTLE_SECONDS)
-            # Once begun it is finished, also when the stream ends meanwhile.
-            await asyncio.shield(self._spawn(self._tell(hold, window)))
+    async def _say_reached(self, user: str, receivers: Sequence[str], window: _Window) -> None:
+        if len(receivers) > BATCH_MESSAGES:
+            raise InvalidInput(f"At most {BATCH_MESSAGES} receivers are awaited at a time.")
+        for receiver, id in (await self._store.reached(user, receivers)).items():
+            window.reached.setdefault(receiver, id)  # what was told meanwhile is newer
 
-    async def _tell(self, hold: Hold, window: _Window) -> None:
-        async with window.telling:
-            if window.settled.is_set():
-                await self._store.ack(hold, *window.take_settled())
+    # -- questions
 
-    async def _detach(self, hold: Hold, window: _Window) -> None:
-        for work in (self._tell(hold, window), self._store.detach(hold)):
-            with suppress(ChatlabError):  # the hold ends with the server's own lease
-                await work
+    async def GetHistory(self, request: pb.GetHistoryRequest, context: Context) -> None:
+        async with self._stream(context) as session:
+            if not 1 <= request.limit <= TOLD_MESSAGES:
+                raise InvalidInput(f"A limit is 1 to {TOLD_MESSAGES:,}, not {request.limit}.")
+            peer = check_name(request.peer)
+            found = await self._store.history(session.user, peer, request.limit)
+            for frame in wire.history_frames(found):
+                await context.write(frame)
+
+    async def GetPresence(
+        self, request: pb.GetPresenceRequest, context: Context
+    ) -> pb.GetPresenceResponse:
+        async with self._stream(context):
+            if not 1 <= len(request.names) <= BATCH_MESSAGES:
+                raise InvalidInput(f"Ask for 1 to {BATCH_MESSAGES} names at a time.")
+            names = [name for name in request.names if await self._exists(check_name(name))]
+            seen = await self._store.seen(names)
+            return pb.GetPresenceResponse(
+                presences=[
+                    pb.UserPresence(name=name, online=one.online, last_seen=one.at)
+                    for name, one in zip(names, seen, strict=True)
+                ]
+            )
+
+    async def _detach(self, hold: Hold) -> None:
+        with suppress(ChatlabError):  # the hold ends with the server's own lease
+            await self._store.detach(hold)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)

@@ -46,6 +46,37 @@ class RedisAddress:
         return replace(self, host=host, port=port)
 
 
-def to_dict(address: RabbitAddress | RedisAddress) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class ServerAddress:
+    """A chat server, as the name server lists it. Nothing in it is secret."""
+
+    #: Where the server itself listens; its certificate is for this host.
+    host: str
+    port: int
+    #: The only root to trust, PEM; empty: no TLS.
+    certificate: str = field(default="", repr=False)
+    #: ``host:port`` of a link to connect to instead; empty: none.
+    link: str = ""
+
+    def __str__(self) -> str:
+        """The server's own ``host:port``: which server it is, whatever the way to it."""
+        return join_host_port(self.host, self.port)
+
+    @property
+    def target(self) -> str:
+        """``host:port`` to connect to."""
+        return self.link or str(self)
+
+    def through(self, host: str, port: int) -> ServerAddress:
+        """The same server reached through a link."""
+        return replace(self, link=join_host_port(host, port))
+
+
+def join_host_port(host: str, port: int) -> str:
+    """``host:port``, an IPv6 address in brackets (RFC 3986, section 3.2.2)."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def to_dict(address: RabbitAddress | RedisAddress | ServerAddress) -> dict[str, Any]:
     """All fields, secrets included: for a child process of ours, over a private channel."""
     return dict(vars(address))

@@ -22,35 +22,48 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from chatlab.v1 import letter_pb2 as chatlab_dot_v1_dot_letter__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x63hatlab/v1/private_chat.proto\x12\nchatlab.v1\"A\n\x0c\x43laimRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06secret\x18\x02 \x01(\t\x12\x13\n\x0bincarnation\x18\x03 \x01(\x04\" \n\rClaimResponse\x12\x0f\n\x07session\x18\x01 \x01(\t\"2\n\x0bSendRequest\x12#\n\x07letters\x18\x01 \x03(\x0b\x32\x12.chatlab.v1.Letter\"[\n\x06Letter\x12\n\n\x02id\x18\x01 \x01(\t\x12\n\n\x02to\x18\x02 \x01(\t\x12\x0c\n\x04\x62ody\x18\x03 \x01(\t\x12\x0b\n\x03seq\x18\x04 \x01(\x04\x12\x0f\n\x07sent_at\x18\x05 \x01(\x01\x12\r\n\x05\x63lock\x18\x06 \x01(\x04\"5\n\x0cSendResponse\x12%\n\x08receipts\x18\x01 \x03(\x0b\x32\x13.chatlab.v1.Receipt\"r\n\x07Receipt\x12\r\n\x05\x63ount\x18\x01 \x01(\r\x12$\n\x07outcome\x18\x02 \x01(\x0e\x32\x13.chatlab.v1.Outcome\x12\x0f\n\x07waiting\x18\x03 \x01(\r\x12\x11\n\tlisteners\x18\x04 \x01(\r\x12\x0e\n\x06reason\x18\x05 \x01(\t\"0\n\x0eReceiveRequest\x12\r\n\x05\x61\x63ked\x18\x01 \x01(\x04\x12\x0f\n\x07leaving\x18\x02 \x01(\x08\";\n\x0fReceiveResponse\x12(\n\ndeliveries\x18\x01 \x03(\x0b\x32\x14.chatlab.v1.Delivery\"\x8b\x01\n\x08\x44\x65livery\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06sender\x18\x02 \x01(\t\x12\x13\n\x0bincarnation\x18\x03 \x01(\x04\x12\x0c\n\x04\x62ody\x18\x04 \x01(\t\x12\x0b\n\x03seq\x18\x05 \x01(\x04\x12\x0f\n\x07sent_at\x18\x06 \x01(\x01\x12\r\n\x05\x63lock\x18\x07 \x01(\x04\x12\x13\n\x0bredelivered\x18\x08 \x01(\x08*\x99\x01\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x12\n\x0eOUTCOME_STORED\x10\x01\x12\x15\n\x11OUTCOME_DUPLICATE\x10\x02\x12\x1b\n\x17OUTCOME_UNKNOWN_ACCOUNT\x10\x03\x12\x18\n\x14OUTCOME_MAILBOX_FULL\x10\x04\x12\x13\n\x0fOUTCOME_INVALID\x10\x05\x32\xd2\x01\n\x0bPrivateChat\x12<\n\x05\x43laim\x12\x18.chatlab.v1.ClaimRequest\x1a\x19.chatlab.v1.ClaimResponse\x12=\n\x04Send\x12\x17.chatlab.v1.SendRequest\x1a\x18.chatlab.v1.SendResponse(\x01\x30\x01\x12\x46\n\x07Receive\x12\x1a.chatlab.v1.ReceiveRequest\x1a\x1b.chatlab.v1.ReceiveResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x63hatlab/v1/private_chat.proto\x12\nchatlab.v1\x1a\x17\x63hatlab/v1/letter.proto\"A\n\x0c\x43laimRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06secret\x18\x02 \x01(\t\x12\x13\n\x0bincarnation\x18\x03 \x01(\x04\" \n\rClaimResponse\x12\x0f\n\x07session\x18\x01 \x01(\t\"2\n\x0bSendRequest\x12#\n\x07parcels\x18\x01 \x03(\x0b\x32\x12.chatlab.v1.Parcel\"9\n\x06Parcel\x12\n\n\x02to\x18\x01 \x01(\t\x12#\n\x07letters\x18\x02 \x03(\x0b\x32\x12.chatlab.v1.Letter\"5\n\x0cSendResponse\x12%\n\x08receipts\x18\x01 \x03(\x0b\x32\x13.chatlab.v1.Receipt\"r\n\x07Receipt\x12\r\n\x05\x63ount\x18\x01 \x01(\r\x12$\n\x07outcome\x18\x02 \x01(\x0e\x32\x13.chatlab.v1.Outcome\x12\x0f\n\x07waiting\x18\x03 \x01(\r\x12\x11\n\tlisteners\x18\x04 \x01(\r\x12\x0e\n\x06reason\x18\x05 \x01(\t\"B\n\x0eReceiveRequest\x12\r\n\x05\x61\x63ked\x18\x01 \x01(\x04\x12\x0f\n\x07leaving\x18\x02 \x01(\x08\x12\x10\n\x08\x61waiting\x18\x03 \x03(\t\"a\n\x0fReceiveResponse\x12(\n\ndeliveries\x18\x01 \x03(\x0b\x32\x14.chatlab.v1.Delivery\x12$\n\x07reached\x18\x02 \x03(\x0b\x32\x13.chatlab.v1.Reached\"i\n\x08\x44\x65livery\x12\x0e\n\x06sender\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x04\x12\x13\n\x0bredelivered\x18\x03 \x01(\x08\x12#\n\x07letters\x18\x04 \x03(\x0b\x32\x12.chatlab.v1.Letter\"\'\n\x07Reached\x12\x10\n\x08receiver\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\"0\n\x11GetHistoryRequest\x12\x0c\n\x04peer\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\r\">\n\x12GetHistoryResponse\x12(\n\ndeliveries\x18\x01 \x03(\x0b\x32\x14.chatlab.v1.Delivery\"#\n\x12GetPresenceRequest\x12\r\n\x05names\x18\x01 \x03(\t\"B\n\x13GetPresenceResponse\x12+\n\tpresences\x18\x01 \x03(\x0b\x32\x18.chatlab.v1.UserPresence\"?\n\x0cUserPresence\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06online\x18\x02 \x01(\x08\x12\x11\n\tlast_seen\x18\x03 \x01(\x01*\x99\x01\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x12\n\x0eOUTCOME_STORED\x10\x01\x12\x15\n\x11OUTCOME_DUPLICATE\x10\x02\x12\x1b\n\x17OUTCOME_UNKNOWN_ACCOUNT\x10\x03\x12\x18\n\x14OUTCOME_MAILBOX_FULL\x10\x04\x12\x13\n\x0fOUTCOME_INVALID\x10\x05\x32\xf8\x02\n\x12PrivateChatService\x12<\n\x05\x43laim\x12\x18.chatlab.v1.ClaimRequest\x1a\x19.chatlab.v1.ClaimResponse\x12=\n\x04Send\x12\x17.chatlab.v1.SendRequest\x1a\x18.chatlab.v1.SendResponse(\x01\x30\x01\x12\x46\n\x07Receive\x12\x1a.chatlab.v1.ReceiveRequest\x1a\x1b.chatlab.v1.ReceiveResponse(\x01\x30\x01\x12M\n\nGetHistory\x12\x1d.chatlab.v1.GetHistoryRequest\x1a\x1e.chatlab.v1.GetHistoryResponse0\x01\x12N\n\x0bGetPresence\x12\x1e.chatlab.v1.GetPresenceRequest\x1a\x1f.chatlab.v1.GetPresenceResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'chatlab.v1.private_chat_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_OUTCOME']._serialized_start=716
-  _globals['_OUTCOME']._serialized_end=869
-  _globals['_CLAIMREQUEST']._serialized_start=45
-  _globals['_CLAIMREQUEST']._serialized_end=110
-  _globals['_CLAIMRESPONSE']._serialized_start=112
-  _globals['_CLAIMRESPONSE']._serialized_end=144
-  _globals['_SENDREQUEST']._serialized_start=146
-  _globals['_SENDREQUEST']._serialized_end=196
-  _globals['_LETTER']._serialized_start=198
-  _globals['_LETTER']._serialized_end=289
-  _globals['_SENDRESPONSE']._serialized_start=291
-  _globals['_SENDRESPONSE']._serialized_end=344
-  _globals['_RECEIPT']._serialized_start=346
-  _globals['_RECEIPT']._serialized_end=460
-  _globals['_RECEIVEREQUEST']._serialized_start=462
-  _globals['_RECEIVEREQUEST']._serialized_end=510
-  _globals['_RECEIVERESPONSE']._serialized_start=512
-  _globals['_RECEIVERESPONSE']._serialized_end=571
-  _globals['_DELIVERY']._serialized_start=574
-  _globals['_DELIVERY']._serialized_end=713
-  _globals['_PRIVATECHAT']._serialized_start=872
-  _globals['_PRIVATECHAT']._serialized_end=1082
+  _globals['_OUTCOME']._serialized_start=1053
+  _globals['_OUTCOME']._serialized_end=1206
+  _globals['_CLAIMREQUEST']._serialized_start=70
+  _globals['_CLAIMREQUEST']._serialized_end=135
+  _globals['_CLAIMRESPONSE']._serialized_start=137
+  _globals['_CLAIMRESPONSE']._serialized_end=169
+  _globals['_SENDREQUEST']._serialized_start=171
+  _globals['_SENDREQUEST']._serialized_end=221
+  _globals['_PARCEL']._serialized_start=223
+  _globals['_PARCEL']._serialized_end=280
+  _globals['_SENDRESPONSE']._serialized_start=282
+  _globals['_SENDRESPONSE']._serialized_end=335
+  _globals['_RECEIPT']._serialized_start=337
+  _globals['_RECEIPT']._serialized_end=451
+  _globals['_RECEIVEREQUEST']._serialized_start=453
+  _globals['_RECEIVEREQUEST']._serialized_end=519
+  _globals['_RECEIVERESPONSE']._serialized_start=521
+  _globals['_RECEIVERESPONSE']._serialized_end=618
+  _globals['_DELIVERY']._serialized_start=620
+  _globals['_DELIVERY']._serialized_end=725
+  _globals['_REACHED']._serialized_start=727
+  _globals['_REACHED']._serialized_end=766
+  _globals['_GETHISTORYREQUEST']._serialized_start=768
+  _globals['_GETHISTORYREQUEST']._serialized_end=816
+  _globals['_GETHISTORYRESPONSE']._serialized_start=818
+  _globals['_GETHISTORYRESPONSE']._serialized_end=880
+  _globals['_GETPRESENCEREQUEST']._serialized_start=882
+  _globals['_GETPRESENCEREQUEST']._serialized_end=917
+  _globals['_GETPRESENCERESPONSE']._serialized_start=919
+  _globals['_GETPRESENCERESPONSE']._serialized_end=985
+  _globals['_USERPRESENCE']._serialized_start=987
+  _globals['_USERPRESENCE']._serialized_end=1050
+  _globals['_PRIVATECHATSERVICE']._serialized_start=1209
+  _globals['_PRIVATECHATSERVICE']._serialized_end=1585
 # @@protoc_insertion_point(module_scope)

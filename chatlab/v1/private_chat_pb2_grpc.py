@@ -25,7 +25,7 @@ if _version_not_supported:
     )
 
 
-class PrivateChatStub(object):
+class PrivateChatServiceStub(object):
     """The chat server. Every call but Claim carries the session in the metadata
     "chatlab-session"; who sends and who receives follows from it alone.
     """
@@ -37,23 +37,33 @@ class PrivateChatStub(object):
             channel: A grpc.Channel.
         """
         self.Claim = channel.unary_unary(
-                '/chatlab.v1.PrivateChat/Claim',
+                '/chatlab.v1.PrivateChatService/Claim',
                 request_serializer=chatlab_dot_v1_dot_private__chat__pb2.ClaimRequest.SerializeToString,
                 response_deserializer=chatlab_dot_v1_dot_private__chat__pb2.ClaimResponse.FromString,
                 _registered_method=True)
         self.Send = channel.stream_stream(
-                '/chatlab.v1.PrivateChat/Send',
+                '/chatlab.v1.PrivateChatService/Send',
                 request_serializer=chatlab_dot_v1_dot_private__chat__pb2.SendRequest.SerializeToString,
                 response_deserializer=chatlab_dot_v1_dot_private__chat__pb2.SendResponse.FromString,
                 _registered_method=True)
         self.Receive = channel.stream_stream(
-                '/chatlab.v1.PrivateChat/Receive',
+                '/chatlab.v1.PrivateChatService/Receive',
                 request_serializer=chatlab_dot_v1_dot_private__chat__pb2.ReceiveRequest.SerializeToString,
                 response_deserializer=chatlab_dot_v1_dot_private__chat__pb2.ReceiveResponse.FromString,
                 _registered_method=True)
+        self.GetHistory = channel.unary_stream(
+                '/chatlab.v1.PrivateChatService/GetHistory',
+                request_serializer=chatlab_dot_v1_dot_private__chat__pb2.GetHistoryRequest.SerializeToString,
+                response_deserializer=chatlab_dot_v1_dot_private__chat__pb2.GetHistoryResponse.FromString,
+                _registered_method=True)
+        self.GetPresence = channel.unary_unary(
+                '/chatlab.v1.PrivateChatService/GetPresence',
+                request_serializer=chatlab_dot_v1_dot_private__chat__pb2.GetPresenceRequest.SerializeToString,
+                response_deserializer=chatlab_dot_v1_dot_private__chat__pb2.GetPresenceResponse.FromString,
+                _registered_method=True)
 
 
-class PrivateChatServicer(object):
+class PrivateChatServiceServicer(object):
     """The chat server. Every call but Claim carries the session in the metadata
     "chatlab-session"; who sends and who receives follows from it alone.
     """
@@ -69,8 +79,8 @@ class PrivateChatServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Send(self, request_iterator, context):
-        """Sends messages. Each request is answered by one response, in order. A client need not
-        wait for a response before the next request; closing its side ends the stream with OK.
+        """Sends messages. Receipts come back in the order of the letters; a client need not wait for
+        them before the next request. Closing its side ends the stream with OK.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -85,8 +95,23 @@ class PrivateChatServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetHistory(self, request, context):
+        """The conversation of the session's user with another, as far as the mailboxes of the two
+        remember it: what the user sent, and what it was shown and has acknowledged.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
 
-def add_PrivateChatServicer_to_server(servicer, server):
+    def GetPresence(self, request, context):
+        """Whether users receive now, and when they last did.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_PrivateChatServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'Claim': grpc.unary_unary_rpc_method_handler(
                     servicer.Claim,
@@ -103,15 +128,25 @@ def add_PrivateChatServicer_to_server(servicer, server):
                     request_deserializer=chatlab_dot_v1_dot_private__chat__pb2.ReceiveRequest.FromString,
                     response_serializer=chatlab_dot_v1_dot_private__chat__pb2.ReceiveResponse.SerializeToString,
             ),
+            'GetHistory': grpc.unary_stream_rpc_method_handler(
+                    servicer.GetHistory,
+                    request_deserializer=chatlab_dot_v1_dot_private__chat__pb2.GetHistoryRequest.FromString,
+                    response_serializer=chatlab_dot_v1_dot_private__chat__pb2.GetHistoryResponse.SerializeToString,
+            ),
+            'GetPresence': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetPresence,
+                    request_deserializer=chatlab_dot_v1_dot_private__chat__pb2.GetPresenceRequest.FromString,
+                    response_serializer=chatlab_dot_v1_dot_private__chat__pb2.GetPresenceResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
-            'chatlab.v1.PrivateChat', rpc_method_handlers)
+            'chatlab.v1.PrivateChatService', rpc_method_handlers)
     server.add_generic_rpc_handlers((generic_handler,))
-    server.add_registered_method_handlers('chatlab.v1.PrivateChat', rpc_method_handlers)
+    server.add_registered_method_handlers('chatlab.v1.PrivateChatService', rpc_method_handlers)
 
 
  # This class is part of an EXPERIMENTAL API.
-class PrivateChat(object):
+class PrivateChatService(object):
     """The chat server. Every call but Claim carries the session in the metadata
     "chatlab-session"; who sends and who receives follows from it alone.
     """
@@ -130,7 +165,7 @@ class PrivateChat(object):
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/chatlab.v1.PrivateChat/Claim',
+            '/chatlab.v1.PrivateChatService/Claim',
             chatlab_dot_v1_dot_private__chat__pb2.ClaimRequest.SerializeToString,
             chatlab_dot_v1_dot_private__chat__pb2.ClaimResponse.FromString,
             options,
@@ -157,7 +192,7 @@ class PrivateChat(object):
         return grpc.experimental.stream_stream(
             request_iterator,
             target,
-            '/chatlab.v1.PrivateChat/Send',
+            '/chatlab.v1.PrivateChatService/Send',
             chatlab_dot_v1_dot_private__chat__pb2.SendRequest.SerializeToString,
             chatlab_dot_v1_dot_private__chat__pb2.SendResponse.FromString,
             options,
@@ -184,9 +219,63 @@ class PrivateChat(object):
         return grpc.experimental.stream_stream(
             request_iterator,
             target,
-            '/chatlab.v1.PrivateChat/Receive',
+            '/chatlab.v1.PrivateChatService/Receive',
             chatlab_dot_v1_dot_private__chat__pb2.ReceiveRequest.SerializeToString,
             chatlab_dot_v1_dot_private__chat__pb2.ReceiveResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetHistory(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/chatlab.v1.PrivateChatService/GetHistory',
+            chatlab_dot_v1_dot_private__chat__pb2.GetHistoryRequest.SerializeToString,
+            chatlab_dot_v1_dot_private__chat__pb2.GetHistoryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetPresence(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/chatlab.v1.PrivateChatService/GetPresence',
+            chatlab_dot_v1_dot_private__chat__pb2.GetPresenceRequest.SerializeToString,
+            chatlab_dot_v1_dot_private__chat__pb2.GetPresenceResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -443,6 +443,7 @@ with Lab.join("class") as lab:
     listeners = room.send("hola from the other kernel").listeners
     print(listeners, [entry["name"] for entry in lab.discover()])
     room.wait(2)
+    gus.private_chat("ana").send("from a chat server of my own")
 """
     with Lab.start("class", shared=True, settings=lab_settings) as ours:
         room = ours.user("ana").join("sd")
@@ -451,6 +452,8 @@ with Lab.join("class") as lab:
         )
         assert room.next(timeout=30).body == "hola from the other kernel"
         room.send("good bye")
+        private = ours.user("ana").private_chat("gus")
+        assert private.next(timeout=30).body == "from a chat server of my own"
         shown, _ = other.communicate(timeout=30)
         assert shown == "1 ['ana', 'gus', 'sd']\n"
         assert other.returncode == 0

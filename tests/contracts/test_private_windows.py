@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
 import pytest
-from private_processes import child, until_all_is_acknowledged
 from private_rig import PATIENCE_SECONDS, SECRET, Person, Rig, Taking, rig
+from process_rig import child, until_all_is_acknowledged
 
 from chatlab.discovery.redis import Registry
 from chatlab.errors import Taken
@@ -18,6 +18,7 @@ from chatlab.messages import Receipt
 from chatlab.private.accounts import RegisteredAccounts
 from chatlab.private.redis import RedisMailboxes
 from chatlab.resp import Redis
+from chatlab.services.addresses import ServerAddress
 
 WINDOWS = 10
 #: A takeover is a matter of a few round trips.
@@ -51,7 +52,7 @@ async def test_messages_taken_by_an_ended_window_would_be_missed() -> None:
             await windows_take_over(r, [r.address])
 
 
-async def windows_take_over(r: Rig, addresses: Sequence[str]) -> None:
+async def windows_take_over(r: Rig, addresses: Sequence[ServerAddress]) -> None:
     """Bob opens one window after the other while he and ana write to each other; every
     second one is left in the midst of a frame."""
     ana = await r.online("ana")

@@ -19,7 +19,7 @@ from chatlab.errors import (
     Taken,
 )
 from chatlab.resp import Redis, mapped
-from chatlab.services.addresses import RabbitAddress, RedisAddress
+from chatlab.services.addresses import RabbitAddress, RedisAddress, ServerAddress
 from chatlab.services.links import Link
 
 LEASE = 0.4
@@ -400,10 +400,14 @@ async def test_a_crashed_member_counts_as_away_when_its_lease_is_over(
 # Servers
 
 
+def at(port: int, certificate: str = "") -> ServerAddress:
+    return ServerAddress(host="127.0.0.1", port=port, certificate=certificate)
+
+
 async def test_a_server_is_found_until_its_lease_is_over(registry: Registry) -> None:
     assert await registry.find_server("mailbox-redis") is None
-    await registry.register_server("mailbox-redis", "127.0.0.1:9", "t1")
-    assert await registry.find_server("mailbox-redis") == "127.0.0.1:9"
+    await registry.register_server("mailbox-redis", at(9, "PEM\nof two lines"), "t1")
+    assert await registry.find_server("mailbox-redis") == at(9, "PEM\nof two lines")
     assert await registry.find_server("mailbox-memory") is None
 
     async def gone() -> bool:
@@ -411,22 +415,63 @@ async def test_a_server_is_found_until_its_lease_is_over(registry: Registry) -> 
 
     await until(gone)
     await registry.renew_server("mailbox-redis", "t1")
-    assert await registry.find_server("mailbox-redis") == "127.0.0.1:9"
+    assert await registry.servers_of("mailbox-redis") == {"t1": at(9, "PEM\nof two lines")}
 
 
-async def test_the_newest_server_counts_and_the_older_one_learns_it(
+async def test_servers_of_one_kind_share_the_load_and_leave_each_other_alone(
     registry: Registry, other: Registry
 ) -> None:
-    await registry.register_server("mailbox-redis", "old:1", "t1")
-    await other.register_server("mailbox-redis", "new:2", "t2")
-    with pytest.raises(Taken):
-        await registry.renew_server("mailbox-redis", "t1")
+    await registry.register_server("mailbox-redis", at(1), "t1")
+    await other.register_server("mailbox-redis", at(2), "t2")
+    await other.register_server("mailbox", at(3), "t3")
+    await registry.renew_server("mailbox-redis", "t1")
+    assert await registry.servers_of("mailbox-redis") == {"t1": at(1), "t2": at(2)}
+    found = [await registry.find_server("mailbox-redis") for _ in range(64)]
+    assert set(found) == {at(1), at(2)}
     await registry.forget_server("mailbox-redis", "t1")
-    assert await registry.find_server("mailbox-redis") == "new:2"
-    await other.forget_server("mailbox-redis", "t2")
-    assert await registry.find_server("mailbox-redis") is None
+    assert await registry.servers_of("mailbox-redis") == {"t2": at(2)}
     with pytest.raises(InvalidInput):
-        await other.renew_server("mailbox-redis", "t2")
+        await registry.renew_server("mailbox-redis", "t1")
+
+
+async def test_one_that_did_not_answer_is_the_answer_only_when_there_is_no_other(
+    registry: Registry,
+) -> None:
+    await registry.register_server("mailbox-redis", at(1), "t1")
+    await registry.register_server("mailbox-redis", at(2), "t2")
+    for _ in range(32):
+        assert await registry.find_server("mailbox-redis", ["127.0.0.1:1"]) == at(2)
+    both = ["127.0.0.1:1", "127.0.0.1:2"]
+    assert await registry.find_server("mailbox-redis", both) in (at(1), at(2))
+    await registry.forget_server("mailbox-redis", "t2")
+    assert await registry.find_server("mailbox-redis", both) == at(1)
+
+
+async def test_a_dead_server_leaves_no_entry_behind(registry: Registry, redis: Redis) -> None:
+    await registry.register_server("mailbox-redis", at(1), "dead")
+    await registry.register_server("mailbox-redis", at(2), "alive")
+
+    async def only_the_living_is_kept() -> bool:
+        await registry.renew_server("mailbox-redis", "alive")
+        with mapped(redis.address):
+            kept = await redis.driver.hkeys(redis.key("servers"))
+        return bool(kept == ["mailbox-redis alive"])
+
+    await until(only_the_living_is_kept)
+
+
+async def test_a_sole_server_takes_the_place_of_the_older_one_which_learns_it(
+    registry: Registry, other: Registry
+) -> None:
+    await registry.register_server("mailbox-memory", at(1), "t1", sole=True)
+    await registry.renew_server("mailbox-memory", "t1")
+    await other.register_server("mailbox-memory", at(2), "t2", sole=True)
+    with pytest.raises(Taken):
+        await registry.renew_server("mailbox-memory", "t1")
+    await registry.forget_server("mailbox-memory", "t1")
+    assert await registry.servers_of("mailbox-memory") == {"t2": at(2)}
+    await other.forget_server("mailbox-memory", "t2")
+    assert await registry.find_server("mailbox-memory") is None
 
 
 # Faults

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
-from private_processes import Lab
 from private_rig import rig
+from process_rig import Lab
 
 from chatlab.discovery.redis import Registry
 from chatlab.private.redis import RedisMailboxes

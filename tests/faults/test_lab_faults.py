@@ -73,6 +73,19 @@ def test_what_the_chat_server_confirmed_survives_its_sigkill(lab: Lab) -> None:
     assert inbox.wait_for(chat.send("after"), timeout=30).body == "after"
 
 
+def test_a_restarted_chat_server_takes_the_place_of_the_killed_one(lab: Lab) -> None:
+    def listed() -> list[str]:
+        return [str(s) for s in lab._call(lab._registry.servers_of("mailbox-redis")).values()]
+
+    (before,) = listed()
+    lab.server.kill()
+    lab.server.start()  # well before the killed one's lease is over
+    (after,) = listed()
+    assert after == lab.server.facts()["mailbox-redis"]
+    assert after != before
+    lab.settle(timeout=20)
+
+
 def test_a_send_of_unknown_outcome_may_be_repeated_and_arrives_once(lab: Lab) -> None:
     ana, bob = lab.users("ana", "bob")
     chat, inbox = ana.private_chat("bob"), bob.private_chat("ana")

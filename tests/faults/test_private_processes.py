@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import shutil
 import signal
 import sys
 import time
 from asyncio.subprocess import PIPE, Process
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
-from private_processes import ROOT, Lab, receiver, until_let_go
 from private_rig import PATIENCE_SECONDS, quick_settings, rig
+from process_rig import ROOT, Lab, receiver, until_let_go
 
-from chatlab.services.addresses import RedisAddress, to_dict
+from chatlab.errors import NotAdmitted
+from chatlab.services.addresses import RedisAddress, ServerAddress, to_dict
 from chatlab.services.links import Link
+from chatlab.settings import child_environ
 
 #: How long a frozen client may go unnoticed: ping after 2 s, give up after 1 s, and slack.
 NOTICE_SECONDS = 3.0 + 1.5
@@ -65,12 +71,12 @@ async def test_stopping_a_server_is_bounded_with_a_frozen_client() -> None:
 
 async def test_a_cut_link_loses_nothing_and_shows_nothing_twice() -> None:
     async with rig() as r:
-        host, port = r.address.split(":")
+        server = r.address
         links = []
 
         async def linked(user: str) -> Link:
-            link = Link((host, int(port)), user=user, service="server")
-            r.address = f"127.0.0.1:{await link.open()}"
+            link = Link((server.host, server.port), user=user, service="server")
+            r.address = server.through("127.0.0.1", await link.open())
             links.append(link)
             return link
 
@@ -81,7 +87,9 @@ async def test_a_cut_link_loses_nothing_and_shows_nothing_twice() -> None:
             person = r.person(user)
             address = r.address
 
-            async def locate(address: str = address) -> str:
+            async def locate(
+                _: Collection[str], address: ServerAddress = address
+            ) -> ServerAddress:
                 return address
 
             person.client._locate = locate
@@ -119,9 +127,84 @@ async def test_a_server_killed_in_mid_stream_loses_and_doubles_nothing(lab: Lab)
         await bob.client.close()
 
 
+async def test_the_users_of_a_killed_server_go_on_at_another_and_lose_nothing(
+    lab: Lab,
+) -> None:
+    async with lab.server() as first, lab.server() as second:
+        (one, other) = (await lab.registry.servers_of("mailbox-redis")).values()
+        at: dict[str, list[str]] = {"ana": [], "bob": []}
+        people = []
+        for user, home in (("ana", one), ("bob", other)):
+            person = lab.rig.person(user)
+
+            async def locate(
+                avoid: Collection[str], user: str = user, home: ServerAddress = home
+            ) -> ServerAddress:
+                # At first each at its own, as if by chance.
+                found = home if not at[user] else await lab.locate(avoid)
+                at[user].append(str(found))
+                return found
+
+            person.client._locate = locate
+            await person.client.open()
+            people.append(person)
+        ana, bob = people
+        sending = asyncio.create_task(ana.send("bob", *map(str, range(3000))))
+        returning = asyncio.create_task(bob.send("ana", *map(str, range(1000))))
+        await bob.wait_for(500)
+        killed = first if await listens(first, one.port) else second
+        killed.kill()
+        began = time.monotonic()
+        assert {receipt.outcome for receipt in await sending} == {"confirmed"}
+        assert {receipt.outcome for receipt in await returning} == {"confirmed"}
+        assert await bob.wait_for(3000) == [str(n) for n in range(3000)]
+        assert await ana.wait_for(1000) == [str(n) for n in range(1000)]
+        assert at == {"ana": [str(one), str(other)], "bob": [str(other)]}
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while len(await lab.registry.servers_of("mailbox-redis")) > 1:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        assert time.monotonic() - began < PATIENCE_SECONDS
+        assert await lab.locate() == other
+        for person in people:
+            await person.client.close()
+
+
+async def listens(child: Process, port: int) -> bool:
+    connections = psutil.Process(child.pid).net_connections("tcp")
+    return any(c.laddr.port == port for c in connections if c.status == psutil.CONN_LISTEN)
+
+
+async def test_a_server_process_with_tls_and_a_secret_serves_who_shows_it(lab: Lab) -> None:
+    lab.rig.options = {"tls": True}
+    lab.rig.settings = quick_settings(lab_secret="sesame")
+    async with lab.server():
+        assert lab.rig.address.certificate.startswith("-----BEGIN CERTIFICATE-----")
+        ana = await lab.rig.online("ana")
+        async with receiver(lab.rig, "bob", 1) as bob:
+            await ana.send("bob", "hola")
+            assert await bob.wait_for(1) == ["hola"]
+        with pytest.raises(NotAdmitted):
+            await lab.rig.online("bob", 2, settings=quick_settings())
+        await ana.client.close()
+
+
+async def test_off_loopback_users_chat_with_tls_and_the_labs_secret() -> None:
+    if sys.platform != "linux" or os.geteuid() != 0 or shutil.which("unshare") is None:
+        pytest.skip("a network namespace of one's own needs Linux, root and unshare")
+    child = await asyncio.create_subprocess_exec(
+        *("unshare", "--net", sys.executable, "-m", "tests.lan_child"),
+        cwd=ROOT,
+        env=child_environ(),
+        stdout=PIPE,
+        stderr=PIPE,
+    )
+    async with asyncio.timeout(6 * PATIENCE_SECONDS):
+        said, errors = await child.communicate()
+    assert said == b"ok\n", errors.decode()
+
+
 async def test_sigterm_ends_the_server_soon_even_with_a_frozen_client(lab: Lab) -> None:
     async with lab.server() as child:
-        lab.rig.address = await lab.locate()
         ana = await lab.rig.online("ana")
         async with receiver(lab.rig, "bob", 1) as bob:
             bob.process.send_signal(signal.SIGSTOP)

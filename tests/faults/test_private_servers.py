@@ -16,8 +16,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from private_processes import SERVER, Lab, process, receiver, until_all_is_acknowledged
 from private_rig import PATIENCE_SECONDS, SECRET, Person, quick_settings, rig
+from process_rig import SERVER, Lab, process, receiver, until_all_is_acknowledged
 
 from chatlab.discovery.redis import Registry
 from chatlab.journal import Disconnected
@@ -88,11 +88,11 @@ async def test_an_unknown_outcome_is_uncertain_and_the_message_sent_again_is_sto
     lab: Lab, servers: Servers
 ) -> None:
     server = await servers.next()
-    host, port = (await lab.locate()).split(":")
-    link = Link((host, int(port)), user="ana", service="server")
-    address = f"127.0.0.1:{await link.open()}"
+    link = Link((lab.rig.address.host, lab.rig.address.port), user="ana", service="server")
+    port = await link.open()
     ana = lab.rig.person("ana", settings=replace(PATIENT, send_seconds=1))
-    ana.client._locate = lambda: asyncio.sleep(0, address)
+    through = lab.rig.address.through
+    ana.client._locate = lambda _: asyncio.sleep(0, through("127.0.0.1", port))
     await ana.client.open()
     bob = await lab.rig.online("bob", settings=PATIENT)
     confirmed: set[str] = set()
@@ -112,8 +112,7 @@ async def test_an_unknown_outcome_is_uncertain_and_the_message_sent_again_is_sto
         }
         assert len(ids["uncertain"]) + len(ids["failed"]) == 1000, "no receipt came through"
         server = await servers.next()
-        host, port = (await lab.locate()).split(":")
-        link.retarget((host, int(port)))
+        link.retarget((lab.rig.address.host, lab.rig.address.port))
         link.heal()
         await until_all_is_acknowledged(lab.rig, "bob")
         stored = {message.id for message in bob.shown}
@@ -190,7 +189,6 @@ async def growth(lab: Lab) -> float:
     """How much a server grows while somebody sends to a reader that is frozen, MB."""
     lab.rig.settings = replace(PATIENT, keepalive_seconds=60)  # nobody ends its stream
     async with lab.server() as server:
-        lab.rig.address = await lab.locate()
         ana = await lab.rig.online("ana")
         async with receiver(lab.rig, "bob", 1) as bob:
             bob.process.send_signal(signal.SIGSTOP)

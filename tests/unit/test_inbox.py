@@ -9,30 +9,29 @@ from chatlab.lab.inbox import Inbox
 from chatlab.messages import Message
 
 
-def row(kind: str, id: str, sender: str) -> tuple[object, ...]:
-    message = Message(id, sender, 1, "bob", "hola", 1, 0.0, 1)
-    return (kind, 0.0, "bob", 1, "private:ana:bob", message, False)
+def message(id: str, sender: str) -> Message:
+    return Message(id, sender, 1, "bob", "hola", 1, 0.0, 1)
 
 
 def test_received_holds_what_was_shown_and_messages_both_directions() -> None:
     inbox = Inbox("bob")
-    inbox.feed(row("Delivered", "1", "ana"))
-    inbox.feed(row("Sent", "2", "bob"))
+    inbox.feed("Delivered", [message("1", "ana")])
+    inbox.feed("Sent", [message("2", "bob")])
     assert [m.id for m in inbox.received] == ["1"]
     assert [m.id for m in inbox.messages] == ["1", "2"]
 
 
 def test_ones_own_copy_in_a_group_is_received_but_listed_once() -> None:
     inbox = Inbox("bob")
-    inbox.feed(row("Sent", "1", "bob"))
-    inbox.feed(row("Delivered", "1", "bob"))
+    inbox.feed("Sent", [message("1", "bob")])
+    inbox.feed("Delivered", [message("1", "bob")])
     assert [m.id for m in inbox.received] == ["1"]
     assert [m.id for m in inbox.messages] == ["1"]
 
 
 def test_a_waiter_is_woken_by_what_comes_from_another_thread() -> None:
     inbox = Inbox("bob")
-    threading.Timer(0.02, inbox.feed, [row("Delivered", "1", "ana")]).start()
+    threading.Timer(0.02, inbox.feed, ["Delivered", [message("1", "ana")]]).start()
     assert inbox.wait(lambda: inbox.received[0] if inbox.received else None, 5) is not None
 
 

@@ -87,6 +87,22 @@ def test_two_groups_of_one_scene_are_two_strips() -> None:
     assert persistence(script) == "Same absence: bob sees 0 of 1, or all 1 late"
 
 
+def test_what_a_private_chat_refused_was_sent_and_not_seen_and_not_lost() -> None:
+    script = Script("ana", "bob")
+    script.fact("Connected", "bob", "private:ana:bob", "direct", "both")
+    script.write("ana", "bob")
+    script.fact("Disconnected", "bob", "", "")
+    for _ in range(2):
+        script.write("ana", "bob", seen=False, outcome="Failed")
+    script.fact("Connected", "bob", "", "", "")
+    script.write("ana", "bob")
+    (strip,) = account(script)
+    (tally,) = strip.tallies
+    assert (tally.sent, tally.seen, tally.refused, tally.lost) == (4, 2, 2, 0)
+    assert [send.number for send in strip.story.sends] == [1, 2, 3, 4]
+    assert persistence(script) == "Bob was away: 2 of 4 seen, 2 refused"
+
+
 def test_insult_shares() -> None:
     fair = shares(dealt(*["ana", "bob", "eva"] * 10).journal)
     assert fair.counts == [10, 10, 10] and fair.fairness == 1.0

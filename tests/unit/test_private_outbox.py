@@ -7,9 +7,9 @@ from private_rig import NO_RABBIT, NO_REDIS, SECRET
 from chatlab.client import Life
 from chatlab.journal import Journal
 from chatlab.messages import BODY_BYTES, Message
-from chatlab.private.outbox import FRAMES_IN_FLIGHT, Outbox
+from chatlab.private.outbox import IN_FLIGHT, Outbox
+from chatlab.private.wire import Answer
 from chatlab.settings import Settings
-from chatlab.v1 import private_chat_pb2 as pb
 
 
 def outbox() -> tuple[Outbox, Life, Journal]:
@@ -24,17 +24,15 @@ def outbox() -> tuple[Outbox, Life, Journal]:
         rabbitmq=NO_RABBIT,
         redis=NO_REDIS,
     )
-    return Outbox(life), life, journal
+    return Outbox(life, {}, lambda: None), life, journal
 
 
 def some(life: Life, count: int, body: str = "x") -> list[Message]:
     return [life.message("private:ana:bob", "bob", body) for _ in range(count)]
 
 
-def stored(count: int, waiting: int = 0, listeners: int = 1) -> list[pb.Receipt]:
-    return [
-        pb.Receipt(count=count, outcome=pb.OUTCOME_STORED, waiting=waiting, listeners=listeners)
-    ]
+def stored(count: int, waiting: int = 0, listeners: int = 1) -> list[Answer]:
+    return [Answer(count, "confirmed", waiting, listeners, added=not listeners)]
 
 
 def seqs(messages: list[Message]) -> list[int]:
@@ -55,14 +53,30 @@ async def test_a_frame_holds_at_most_512_kib_of_bodies() -> None:
     assert [len(box.take()), len(box.take())] == [8, 1]
 
 
-async def test_only_so_many_frames_are_in_flight() -> None:
+async def test_only_so_many_messages_are_in_flight() -> None:
     box, life, _ = outbox()
-    box.put(some(life, 100 * FRAMES_IN_FLIGHT + 1))
-    for _ in range(FRAMES_IN_FLIGHT):
+    box.put(some(life, IN_FLIGHT + 1))
+    while box.ready:
+        box.take()
+    assert len(box.take()) == 1
+    box.rewind()
+    while box.ready:
         box.take()
     assert not box.ready
     box.answer(stored(100))
     assert box.ready
+
+
+async def test_one_answer_may_be_for_parts_of_several_frames_and_jobs() -> None:
+    box, life, _ = outbox()
+    jobs = [box.put(some(life, 60)) for _ in range(3)]
+    assert [len(box.take()), len(box.take())] == [100, 80]
+    box.answer(stored(130, waiting=130, listeners=0))
+    assert [job.open for job in jobs] == [0, 0, 50]
+    waiting = [receipt.waiting for job in jobs for receipt in job.receipts if receipt]
+    assert waiting == list(range(1, 131))
+    box.answer(stored(50))
+    assert jobs[2].done.done() and len(box) == 0
 
 
 async def test_after_a_lost_connection_the_oldest_go_out_first() -> None:
@@ -121,7 +135,7 @@ async def test_one_refusal_in_a_frame_hits_its_own_message_only() -> None:
     box, life, journal = outbox()
     job = box.put(some(life, 3))
     box.take()
-    refused = pb.Receipt(count=1, outcome=pb.OUTCOME_UNKNOWN_ACCOUNT, reason="no account")
+    refused = Answer(1, "failed", reason="no account", error="UnknownAccount")
     box.answer([*stored(1), refused, *stored(1)])
     outcomes = [receipt.outcome for receipt in job.receipts if receipt]
     assert outcomes == ["confirmed", "failed", "confirmed"]

@@ -49,6 +49,9 @@ HOMES = {
     "pika": ["amqp"],
     "redis": ["resp"],
     "grpc": ["private"],
+    "grpc_health": ["private"],
+    "grpc_reflection": ["private"],
+    "trustme": ["private"],
     "ipywidgets": ["panels"],
     "matplotlib": ["plots"],
 }

@@ -113,18 +113,26 @@ def test_a_folder_is_absolute_and_knows_the_home(
 def test_a_secret_is_shown_nowhere(tmp_path: Path) -> None:
     url = f"amqp://ana:{SECRET}@host/"
     urls = {"rabbitmq_url": url, "management_url": url, "redis_url": url}
-    assert SECRET not in repr(Settings(**urls))  # type: ignore[arg-type]
-    file = a_file(tmp_path, f'redis_url = ["{url}"]')
-    with pytest.raises(InvalidInput) as caught:
-        Settings.load({}, file)
-    assert SECRET not in f"{caught.value!r} {caught.value}"
+    assert SECRET not in repr(Settings(**urls, lab_secret=SECRET))  # type: ignore[arg-type]
+    for line in (f'redis_url = ["{url}"]', f'lab_secret = ["{SECRET}"]'):
+        with pytest.raises(InvalidInput) as caught:
+            Settings.load({}, a_file(tmp_path, line))
+        assert SECRET not in f"{caught.value!r} {caught.value}"
+
+
+def test_the_labs_secret_comes_from_the_file_or_the_environment(tmp_path: Path) -> None:
+    file = a_file(tmp_path, 'lab_secret = "of the file"')
+    assert Settings.load({}, file).lab_secret == "of the file"
+    assert Settings.load({"CHATLAB_LAB_SECRET": SECRET}, file).lab_secret == SECRET
+    assert Settings.load({}).lab_secret == ""
 
 
 def test_a_child_process_gets_the_same_settings(tmp_path: Path) -> None:
     numbers = {
         f.name: 11 + i for i, f in enumerate(fields(Settings)) if f.type in ("int", "float")
     }
-    parent = Settings(redis_url="redis://x", folder=tmp_path, **numbers)  # type: ignore[arg-type]
+    texts = {"redis_url": "redis://x", "lab_secret": SECRET}
+    parent = Settings(folder=tmp_path, **texts, **numbers)  # type: ignore[arg-type]
     assert Settings.load(parent.as_environ()) == parent
 
 

@@ -9,6 +9,7 @@ import pytest
 from chatlab import messages as m
 from chatlab.lab.settle import ANYONE, Due
 from chatlab.messages import Message
+from chatlab.private.as_reported_client import EXITED
 
 PRIVATE = m.private("ana", "bob")
 GROUP = m.group("sd")
@@ -162,6 +163,14 @@ def test_a_lost_connection_is_waited_for_until_it_is_back() -> None:
 
 def test_a_goodbye_is_not_a_lost_connection() -> None:
     assert due(on("bob"), on("bob", GROUP), off("bob", GROUP)).reconnecting() == []
+
+
+def test_who_left_with_exit_does_not_come_back_by_itself() -> None:
+    left = ("Disconnected", 0.0, "bob", 1, "mailbox", EXITED)
+    rows = [on("bob"), on("bob", "mailbox"), left, sent("1", PRIVATE, "bob")]
+    found = due(*rows, confirmed("1", PRIVATE))
+    assert found.reconnecting() == []
+    assert found.waiting() == {(PRIVATE, "bob"): 1}
 
 
 def test_nobody_waits_for_a_connection_while_its_fault_goes_on() -> None:

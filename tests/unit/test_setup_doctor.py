@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import socket
+import tomllib
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -72,6 +73,15 @@ def test_a_package_that_is_missing_old_or_broken_is_named(
         "nowhere-to-be-found is not installed",
         "broken-one cannot be imported: OSError: no libthing.so",
     ]
+
+
+def test_every_package_that_chatlab_asks_for_is_known_by_its_import_name(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pyproject = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    wanted = pyproject["project"]["dependencies"]
+    monkeypatch.setattr(doctor.metadata, "requires", lambda name: wanted)
+    assert not wrong(doctor.packages(settings))
 
 
 def test_a_broker_of_ones_own_that_does_not_answer_is_said_without_its_secret(

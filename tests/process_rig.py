@@ -8,7 +8,7 @@ import sys
 import time
 from asyncio.subprocess import PIPE, Process
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ from private_rig import PATIENCE_SECONDS, SECRET, Rig, quick_settings
 from chatlab.discovery.redis import Registry
 from chatlab.errors import ServiceUnavailable
 from chatlab.private.mailbox import MailboxState
-from chatlab.services.addresses import RedisAddress, to_dict
+from chatlab.services.addresses import RedisAddress, ServerAddress, to_dict
 from chatlab.settings import Settings, child_environ
 
 ROOT = Path(__file__).parents[1]
@@ -98,23 +98,43 @@ class Child:
                 self._changed.clear()
                 await self._changed.wait()
 
+    @property
+    def bodies(self) -> list[str]:
+        """All that was shown, in whatever incarnation."""
+        return [message.body for shown in self.shown.values() for message in shown]
+
+    async def wait_for(self, count: int) -> list[str]:
+        """The bodies shown, once there are ``count``."""
+        await self.until(lambda: len(self.bodies) >= count)
+        return self.bodies
+
+    async def killed(self) -> list[str]:
+        """SIGKILL; all that it had shown by then."""
+        self.process.kill()
+        await self.until(lambda: self.silent)
+        return self.bodies
+
     def tell(self, *command: Any) -> None:
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps(command).encode() + b"\n")
 
-    async def open(self, address: str, incarnation: int) -> None:
+    async def open(self, address: ServerAddress, incarnation: int) -> None:
         """Receive; returns when the chat server holds the mailbox for it."""
         times = self.opened[incarnation]
-        self.tell("open", address, incarnation)
+        self.tell("open", to_dict(address), incarnation)
         await self.until(lambda: self.opened[incarnation] > times)
 
 
 @asynccontextmanager
 async def child(
-    user: str = "bob", *, work: float = 0.0, settings: Settings | None = None
+    user: str = "bob",
+    backend: str = "mailbox-redis",
+    *,
+    work: float = 0.0,
+    settings: Settings | None = None,
 ) -> AsyncIterator[Child]:
-    """A receiving process, ready to open."""
-    arguments = ("-m", "tests.private_child", user, SECRET, str(work))
+    """A receiving process, ready to open; ``work`` seconds of work a message."""
+    arguments = ("-m", "tests.private_child", user, SECRET, backend, str(work))
     async with process(*arguments, settings=settings) as made:
         its = Child(made)
         listening = asyncio.create_task(its.listen())
@@ -129,9 +149,11 @@ async def child(
 
 
 @asynccontextmanager
-async def receiver(r: Rig, user: str, incarnation: int) -> AsyncIterator[Child]:
+async def receiver(
+    r: Rig, user: str, incarnation: int, work: float = 0.0
+) -> AsyncIterator[Child]:
     """A client in a process of its own, receiving."""
-    async with child(user) as its:
+    async with child(user, r.backend, work=work, settings=r.settings) as its:
         await its.open(r.address, incarnation)
         yield its
 
@@ -171,23 +193,28 @@ class Lab:
         self.backend = "mailbox-redis"
         r.locate = self.locate  # type: ignore[method-assign]
 
-    async def locate(self) -> str:
-        address = await self.registry.find_server(self.backend)
+    async def locate(self, avoid: Collection[str] = ()) -> ServerAddress:
+        address = await self.registry.find_server(self.backend, avoid)
         if address is None:
             raise ServiceUnavailable("No chat server is registered.")
         return address
 
     async def begin(self, server: Process) -> None:
-        """Let a process that was started with :data:`SERVER` serve, and be found."""
-        before = await self.registry.find_server(self.backend)
+        """Let a process that was started with :data:`SERVER` serve. Its address is that of
+        the rig from now on."""
+        before = await self.registry.servers_of(self.backend)
         assert server.stdin is not None
-        config = {"backend": self.backend, "redis": to_dict(self.redis)}
+        config = {"backend": self.backend, "redis": to_dict(self.redis), **self.rig.options}
         server.stdin.write(json.dumps(config).encode())
         server.stdin.close()
         async with asyncio.timeout(PATIENCE_SECONDS):
-            find = self.registry.find_server
-            while await find(self.backend) in (None, before):  # noqa: ASYNC110
+            while not (new := await self._but(before)):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
+        (self.rig.address,) = new
+
+    async def _but(self, before: Collection[str]) -> list[ServerAddress]:
+        servers = await self.registry.servers_of(self.backend)
+        return [address for token, address in servers.items() if token not in before]
 
     @asynccontextmanager
     async def server(self) -> AsyncIterator[Process]:

@@ -1,0 +1,79 @@
+"""Endpoint: the small gRPC server of one user, where others call it (``direct``).
+
+It serves from when the user comes online until it goes, on loopback, at any free port; the
+address stands in the name server as that of the user's presence. What a call means is up to
+the :class:`~chatlab.private.direct.DirectClient`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from chatlab.errors import (
+    ChatlabError,
+    ChatRefused,
+    InvalidInput,
+    NotPossible,
+    PeerAway,
+    Taken,
+)
+from chatlab.private.channel import server_options
+from chatlab.private.direct import DirectClient
+from chatlab.private.security import doorkeepers
+from chatlab.settings import Settings
+from chatlab.v1 import direct_chat_pb2_grpc as pb_grpc
+
+#: After its grace a stopping endpoint waits no longer than this for gRPC itself, seconds.
+STOP_SECONDS = 1.0
+
+_STATUSES: dict[type[ChatlabError], grpc.StatusCode] = {
+    ChatRefused: grpc.StatusCode.FAILED_PRECONDITION,
+    PeerAway: grpc.StatusCode.NOT_FOUND,
+    NotPossible: grpc.StatusCode.UNAUTHENTICATED,
+    InvalidInput: grpc.StatusCode.INVALID_ARGUMENT,
+    Taken: grpc.StatusCode.ABORTED,
+}
+
+
+class Endpoint(pb_grpc.DirectChatServiceServicer):
+    """One user's endpoint on this loop."""
+
+    def __init__(self, settings: Settings) -> None:
+        #: Who answers; calls before there is one find nobody here.
+        self.client: DirectClient | None = None
+        self._settings = settings
+        self._server: Any = None
+        self._stop: asyncio.Task[None] | None = None
+
+    async def start(self) -> int:
+        """Begin to serve on 127.0.0.1. Returns the port."""
+        self._server = grpc.aio.server(
+            interceptors=doorkeepers(self._settings), options=server_options(self._settings)
+        )
+        pb_grpc.add_DirectChatServiceServicer_to_server(self, self._server)  # type: ignore[no-untyped-call]
+        port: int = self._server.add_insecure_port("127.0.0.1:0")
+        await self._server.start()
+        return port
+
+    async def stop(self, grace: float = 0.0) -> None:
+        """End all calls; returns soon also when a caller is frozen."""
+        if self._server is not None:
+            self._stop = asyncio.ensure_future(self._server.stop(grace))
+            await asyncio.wait({self._stop}, timeout=grace + STOP_SECONDS)
+
+    async def Talk(self, _: object, context: Any) -> None:
+        request = await context.read()
+        if request is grpc.aio.EOF:
+            return
+        hello = request.hello
+        try:
+            if self.client is None:
+                raise PeerAway("Nobody lives here yet.")
+            await self.client.answer(hello.caller, hello.peer, hello.ticket, context)
+        except ChatlabError as error:
+            code = _STATUSES.get(type(error), grpc.StatusCode.UNAVAILABLE)
+            await context.abort(code, error.what)
