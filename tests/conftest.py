@@ -11,17 +11,23 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
+from private_rig import SECRET, Rig, rig
 
 from chatlab import services
 from chatlab.client import Life, new_secret
+from chatlab.discovery.redis import Registry
 from chatlab.journal import Journal
 from chatlab.loop import BackgroundLoop
+from chatlab.private.accounts import RegisteredAccounts
+from chatlab.private.memory import MemoryMailboxes
+from chatlab.private.redis import RedisMailboxes
+from chatlab.resp import Redis
 from chatlab.services.addresses import RabbitAddress, RedisAddress
 from chatlab.services.lease import Lease
 from chatlab.services.management import Management
@@ -99,6 +105,34 @@ def namespace(
         loop.call(management.put("permissions", name, rabbitmq.user, body=everything))
         yield replace(rabbitmq, vhost=name), replace(redis, prefix=f"chatlab:{name}:")
         loop.call(management.delete("vhosts", name))
+
+
+@pytest.fixture
+async def redis(namespace: tuple[RabbitAddress, RedisAddress]) -> AsyncIterator[Redis]:
+    """A connection to the Redis of the session, in a namespace of its own."""
+    made = Redis(namespace[1])
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def registry(redis: Redis) -> Registry:
+    """A name server in which ana, bob and eva have accounts."""
+    made = Registry(redis, lease_seconds=1.5)
+    for user in ("ana", "bob", "eva"):
+        await made.create_account(user, SECRET)
+    return made
+
+
+@pytest.fixture(params=["mailbox-memory", "mailbox-redis"])
+async def chats(
+    request: pytest.FixtureRequest, redis: Redis, registry: Registry
+) -> AsyncIterator[Rig]:
+    """A chat server over each store, with the lab's own accounts."""
+    memory = request.param == "mailbox-memory"
+    store = MemoryMailboxes() if memory else RedisMailboxes(redis)
+    async with rig(store, accounts=RegisteredAccounts(registry, redis)) as made:
+        yield made
 
 
 @pytest.fixture

@@ -7,17 +7,24 @@ from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from typing import Any
 
+import grpc
+import grpc.aio
+
 from chatlab.client import Life
 from chatlab.errors import ChatlabError
 from chatlab.journal import Delivered, Journal
 from chatlab.messages import Message, Receipt, private
 from chatlab.private import private_client
 from chatlab.private.accounts import Accounts, MemoryAccounts
-from chatlab.private.mailbox import Limits, Mailboxes
+from chatlab.private.channel import SESSION_KEY, open_channel
+from chatlab.private.mailbox import Batch, Hold, Limits, Mailboxes
 from chatlab.private.memory import MemoryMailboxes
 from chatlab.private.server import ChatServer
 from chatlab.services.addresses import RabbitAddress, RedisAddress, ServerAddress
 from chatlab.settings import Settings
+from chatlab.v1 import private_chat_pb2 as pb
+from chatlab.v1 import private_chat_pb2_grpc as pb_grpc
+from chatlab.v1.letter_pb2 import Letter
 
 SECRET = "s3cret"
 #: Long enough for a busy machine; a passing test does not wait for it.
@@ -37,9 +44,9 @@ class Person:
         #: Freeze in the middle of a frame, when so many messages were shown.
         self.freeze_after = 0
         self._changed = asyncio.Event()
-        self.client: Any = private_client(
-            life, rig.backend, rig.locate, self._show, self.ended.set_result
-        )
+        #: How many messages were shown when the client ended by itself.
+        self.shown_at_end: int | None = None
+        self.client: Any = private_client(life, rig.backend, rig.locate, self._show, self._end)
 
     def _show(self, message: Message, redelivered: bool) -> None:
         self.shown.append(message)
@@ -48,6 +55,10 @@ class Person:
         if len(self.shown) == self.freeze_after:
             self.life.gate.clear()
         self._changed.set()
+
+    def _end(self, error: ChatlabError) -> None:
+        self.shown_at_end = len(self.shown)
+        self.ended.set_result(error)
 
     @property
     def bodies(self) -> list[str]:
@@ -139,6 +150,20 @@ def quick_settings(**changes: float | str) -> Settings:
     )
 
 
+class Taking(MemoryMailboxes):
+    """Takes a message out of the mailbox when it is handed out."""
+
+    async def fetch(self, hold: Hold, *args: Any) -> Batch:
+        batch = await super().fetch(hold, *args)
+        if batch.messages:
+            count, size = len(batch.messages), sum(batch.sizes)
+            await super().ack(hold, batch.positions[-1], count, size, {})
+        return batch
+
+    async def ack(self, *_: object) -> None:
+        pass
+
+
 @asynccontextmanager
 async def rig(
     store: Mailboxes | None = None,
@@ -166,3 +191,47 @@ async def rig(
             person.life.gate.set()
             await person.client.close()
         await made.stop()
+
+
+class Stock:
+    """The service as a client sees it that knows nothing but the ``.proto``."""
+
+    def __init__(self, stub: Any) -> None:
+        self.stub = stub
+
+    async def claim(self, user: str, incarnation: int = 1, secret: str = SECRET) -> str:
+        """The session."""
+        request = pb.ClaimRequest(name=user, secret=secret, incarnation=incarnation)
+        return str((await self.stub.Claim(request)).session)
+
+    def streams(self, session: str | None) -> dict[str, Any]:
+        """Both streams; None: without a session."""
+        metadata = () if session is None else ((SESSION_KEY, session),)
+        return {
+            "Send": self.stub.Send(metadata=metadata),
+            "Receive": self.stub.Receive(metadata=metadata),
+        }
+
+    async def send_bodies(self, session: str, to: str, bodies: list[str]) -> int:
+        """Send one frame; how many of its letters were stored."""
+        letters = [Letter(id=f"{n}", body=body) for n, body in enumerate(bodies)]
+        call = self.streams(session)["Send"]
+        await call.write(pb.SendRequest(parcels=[pb.Parcel(to=to, letters=letters)]))
+        response = await call.read()
+        return sum(r.count for r in response.receipts if r.outcome == pb.OUTCOME_STORED)
+
+
+async def status_of(work: Any) -> grpc.StatusCode:
+    """The status that an awaited call is refused with."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        try:
+            await work
+        except grpc.aio.AioRpcError as refusal:
+            return refusal.code()
+    return grpc.StatusCode.OK
+
+
+@asynccontextmanager
+async def stock_client(r: Rig) -> AsyncIterator[Stock]:
+    async with open_channel(r.address, r.settings) as channel:
+        yield Stock(pb_grpc.PrivateChatServiceStub(channel))  # type: ignore[no-untyped-call]

@@ -5,14 +5,12 @@ A test of a loss fails when nothing was lost: then the baseline is none any more
 
 from __future__ import annotations
 
-import asyncio
 import signal
-from asyncio.subprocess import Process
 from collections.abc import Iterator
 
 import pytest
 from as_reported_rig import ReportedRig, reported
-from process_rig import line, receiver, rest
+from process_rig import receiver
 
 from chatlab.errors import SendFailed, SendUncertain, WaitTimeout
 from chatlab.journal import Crashed
@@ -37,33 +35,31 @@ async def taken_and_gone(r: ReportedRig) -> list[str]:
 async def test_all_that_was_sent_to_a_frozen_reader_is_lost_when_it_is_killed() -> None:
     async with reported() as r, receiver(r, "bob", 1) as child:
         ana = await r.online("ana")
-        child.send_signal(signal.SIGSTOP)
+        child.process.send_signal(signal.SIGSTOP)
         receipts = await ana.send("bob", *MANY)
         assert {receipt.outcome for receipt in receipts} == {"confirmed"}
         await r.until(lambda: r.waiting("bob") == 0)
-        child.kill()
+        assert await child.killed() == []
         assert await taken_and_gone(r) == []
-        assert await rest(child) == []
 
 
 async def test_a_frozen_reader_that_thaws_in_time_finds_everything() -> None:
     async with reported() as r, receiver(r, "bob", 1) as child:
         ana = await r.online("ana")
-        child.send_signal(signal.SIGSTOP)
+        child.process.send_signal(signal.SIGSTOP)
         await ana.send("bob", *MANY)
         await r.until(lambda: r.waiting("bob") == 0)
-        child.send_signal(signal.SIGCONT)
-        assert [await line(child) for _ in MANY] == MANY
+        child.process.send_signal(signal.SIGCONT)
+        assert await child.wait_for(len(MANY)) == MANY
 
 
 async def test_a_slow_reader_that_is_killed_loses_what_it_had_not_shown() -> None:
     async with reported() as r, receiver(r, "bob", 1, work=0.05) as child:
         ana = await r.online("ana")
         await ana.send("bob", *MANY)
-        shown = [await line(child) for _ in range(3)]
+        await child.wait_for(3)
         await r.until(lambda: r.waiting("bob") == 0)
-        child.kill()
-        shown += [text.strip() for text in await rest(child)]
+        shown = await child.killed()
         assert await taken_and_gone(r) == []
         assert shown == MANY[: len(shown)]
         assert len(shown) < len(MANY) - 100
@@ -76,22 +72,10 @@ async def test_two_processes_of_one_user_get_a_part_each() -> None:
         receiver(r, "bob", 2) as two,
     ):
         ana = await r.online("ana")
-        parts: tuple[list[str], list[str]] = ([], [])
-        reading = [
-            asyncio.create_task(collect(child, part))
-            for child, part in zip((one, two), parts, strict=True)
-        ]
         await ana.send("bob", *MANY)
-        await r.until(lambda: sum(map(len, parts)) == len(MANY))
-        for task in reading:
-            task.cancel()
-        assert sorted([*parts[0], *parts[1]], key=int) == MANY
-        assert min(map(len, parts)) >= 50
-
-
-async def collect(child: Process, into: list[str]) -> None:
-    while True:
-        into.append(await line(child))
+        await r.until(lambda: len(one.bodies) + len(two.bodies) == len(MANY))
+        assert sorted([*one.bodies, *two.bodies], key=int) == MANY
+        assert min(len(one.bodies), len(two.bodies)) >= 50
 
 
 # -- through the lab, its server a process of its own

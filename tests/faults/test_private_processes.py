@@ -10,22 +10,17 @@ import signal
 import sys
 import time
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Collection
-from contextlib import asynccontextmanager
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
-from private_rig import PATIENCE_SECONDS, SECRET, Rig, quick_settings, rig
-from process_rig import ROOT, line, process, receiver, rest
+from private_rig import PATIENCE_SECONDS, quick_settings, rig
+from process_rig import ROOT, Lab, receiver, until_let_go
 
-from chatlab.discovery.redis import Registry
-from chatlab.errors import NotAdmitted, ServiceUnavailable
-from chatlab.private.mailbox import MailboxState
-from chatlab.private.redis import RedisMailboxes
-from chatlab.resp import Redis
-from chatlab.services.addresses import RabbitAddress, RedisAddress, ServerAddress, to_dict
+from chatlab.errors import NotAdmitted
+from chatlab.services.addresses import RedisAddress, ServerAddress, to_dict
 from chatlab.services.links import Link
 from chatlab.settings import child_environ
 
@@ -33,75 +28,45 @@ from chatlab.settings import child_environ
 NOTICE_SECONDS = 3.0 + 1.5
 
 
-async def mailbox(r: Rig, user: str) -> MailboxState:
-    return next(state for state in await r.store.state() if state.user == user)
-
-
-async def until_let_go(r: Rig, user: str) -> float:
-    """Seconds until nobody holds the mailbox of ``user``."""
-    began = time.monotonic()
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while (await mailbox(r, user)).held:  # noqa: ASYNC110 (nothing else to wait for)
-            await asyncio.sleep(0.01)
-    return time.monotonic() - began
-
-
 # -- clients
 
 
-async def test_a_killed_client_is_noticed_at_once_and_loses_nothing() -> None:
-    async with rig() as r:
-        ana = await r.online("ana")
-        bodies = [str(n) for n in range(600)]
-        shown: list[list[str]] = []
-        for incarnation in (1, 2, 3):
-            async with receiver(r, "bob", incarnation) as child:
-                first = 200 * (incarnation - 1)
-                sending = asyncio.create_task(ana.send("bob", *bodies[first : first + 200]))
-                lines = [await line(child) for _ in range(20)]
-                child.send_signal(signal.SIGKILL)
-                assert await until_let_go(r, "bob") < 1
-                shown.append([*lines, *await rest(child)])
-                await sending
-        last = await r.online("bob", 4)
-        while last.bodies[-1:] != bodies[-1:] and (await mailbox(r, "bob")).unacknowledged:
-            await last.wait_for(len(last.shown) + 1)
-        lives = [*([text.split()[0] for text in lines] for lines in shown), last.bodies]
-        assert {body for life in lives for body in life} == set(bodies)
-        for life in lives:
-            numbers = [int(body) for body in life]
-            assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+#: More than the window of a receiving stream: the server's writes to a frozen client wait.
+MORE_THAN_A_WINDOW = ["x" * 60_000] * 30
 
 
-async def test_a_frozen_client_is_noticed_by_the_keepalive_and_goes_on_when_it_thaws() -> None:
-    async with rig() as r, receiver(r, "bob", 1) as child:
+@pytest.mark.parametrize("bodies", [["asleep?"], MORE_THAN_A_WINDOW], ids=["one", "full"])
+async def test_a_frozen_client_is_noticed_by_the_keepalive_and_goes_on_when_it_thaws(
+    bodies: list[str],
+) -> None:
+    async with rig() as r, receiver(r, "bob", 1) as bob:
         ana = await r.online("ana")
-        child.send_signal(signal.SIGSTOP)
+        bob.process.send_signal(signal.SIGSTOP)
         try:
-            (receipt,) = await ana.send("bob", "asleep?")
-            assert receipt.outcome == "confirmed"
+            receipts = await ana.send("bob", *bodies)
+            assert {receipt.outcome for receipt in receipts} == {"confirmed"}
             assert await until_let_go(r, "bob") < NOTICE_SECONDS
             assert (await ana.send("bob", "still?"))[0].listeners == 0
         finally:
-            child.send_signal(signal.SIGCONT)
-        assert await line(child) == "asleep?"
-        assert (await line(child)).startswith("still?")
+            bob.process.send_signal(signal.SIGCONT)
+        shown = bob.shown[1]
+        await bob.until(lambda: len(shown) > len(bodies))
+        assert [message.body for message in shown] == [*bodies, "still?"]
 
 
 async def test_stopping_a_server_is_bounded_with_a_frozen_client() -> None:
     async with (
         rig(settings=quick_settings(keepalive_seconds=60)) as r,
-        receiver(r, "bob", 1) as child,
+        receiver(r, "bob", 1) as bob,
     ):
         ana = await r.online("ana")
-        child.send_signal(signal.SIGSTOP)
-        # More than the transport takes: the server's writes to this client are stuck.
-        await ana.send("bob", *("x" * 60_000 for _ in range(30)))
+        bob.process.send_signal(signal.SIGSTOP)
+        await ana.send("bob", *MORE_THAN_A_WINDOW)
         assert r.server is not None
         began = time.monotonic()
         await r.server.stop(grace=0.5)
         assert time.monotonic() - began < 2
-        child.kill()
+        bob.process.kill()
 
 
 async def test_a_cut_link_loses_nothing_and_shows_nothing_twice() -> None:
@@ -144,61 +109,6 @@ async def test_a_cut_link_loses_nothing_and_shows_nothing_twice() -> None:
 
 
 # -- the server
-
-
-class Lab:
-    """The server as a process over a real Redis, and what its clients need to find it."""
-
-    def __init__(self, r: Rig, registry: Registry, config: Path) -> None:
-        self.rig = r
-        self.registry = registry
-        self.config = config
-        r.locate = self.locate  # type: ignore[method-assign]
-
-    async def locate(self, avoid: Collection[str] = ()) -> ServerAddress:
-        address = await self.registry.find_server("mailbox-redis", avoid)
-        if address is None:
-            raise ServiceUnavailable("No chat server is registered.")
-        return address
-
-    @asynccontextmanager
-    async def server(self, **environ: str) -> AsyncIterator[Process]:
-        before = set(await self.registry.servers_of("mailbox-redis"))
-        module = "chatlab.private.server"
-        async with process("-m", module, str(self.config), **environ) as child:
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                alive = self.registry.servers_of
-                while set(await alive("mailbox-redis")) <= before:  # noqa: ASYNC110
-                    await asyncio.sleep(0.01)
-            yield child
-
-
-@pytest.fixture
-async def lab(
-    namespace: tuple[RabbitAddress, RedisAddress], tmp_path: Path
-) -> AsyncIterator[Lab]:
-    redis = Redis(namespace[1])
-    registry = Registry(redis, lease_seconds=1.5)
-    for user in ("ana", "bob"):
-        await registry.create_account(user, SECRET)
-    config = tmp_path / "server.json"
-    config.touch(mode=0o600)
-    config.write_text(json.dumps({"backend": "mailbox-redis", "redis": to_dict(namespace[1])}))
-    async with rig(RedisMailboxes(redis)) as r:
-        await r.stop()  # the server of this rig is the process
-        yield Lab(r, registry, config)
-    await redis.close()
-
-
-async def test_what_a_killed_server_confirmed_is_delivered_after_its_restart(lab: Lab) -> None:
-    async with lab.server() as child:
-        ana = await lab.rig.online("ana")
-        receipts = await ana.send("bob", *map(str, range(500)))
-        child.kill()
-    assert {receipt.outcome for receipt in receipts} == {"confirmed"}
-    async with lab.server():
-        bob = await lab.rig.online("bob")
-        assert await bob.wait_for(500) == [str(n) for n in range(500)]
 
 
 async def test_a_server_killed_in_mid_stream_loses_and_doubles_nothing(lab: Lab) -> None:
@@ -265,18 +175,16 @@ async def listens(child: Process, port: int) -> bool:
 
 
 async def test_a_server_process_with_tls_and_a_secret_serves_who_shows_it(lab: Lab) -> None:
-    config = json.loads(lab.config.read_text())
-    lab.config.write_text(json.dumps({**config, "tls": True}))
-    settings = replace(lab.rig.settings, lab_secret="sesame")
-    async with lab.server(CHATLAB_LAB_SECRET="sesame"):
-        lab.rig.address = await lab.locate()
+    lab.rig.options = {"tls": True}
+    lab.rig.settings = quick_settings(lab_secret="sesame")
+    async with lab.server():
         assert lab.rig.address.certificate.startswith("-----BEGIN CERTIFICATE-----")
-        ana = await lab.rig.online("ana", settings=settings)
-        async with receiver(lab.rig, "bob", 1, CHATLAB_LAB_SECRET="sesame") as bob:
+        ana = await lab.rig.online("ana")
+        async with receiver(lab.rig, "bob", 1) as bob:
             await ana.send("bob", "hola")
-            assert await line(bob) == "hola"
+            assert await bob.wait_for(1) == ["hola"]
         with pytest.raises(NotAdmitted):
-            await lab.rig.online("bob", 2)
+            await lab.rig.online("bob", 2, settings=quick_settings())
         await ana.client.close()
 
 
@@ -297,11 +205,10 @@ async def test_off_loopback_users_chat_with_tls_and_the_labs_secret() -> None:
 
 async def test_sigterm_ends_the_server_soon_even_with_a_frozen_client(lab: Lab) -> None:
     async with lab.server() as child:
-        lab.rig.address = await lab.locate()
         ana = await lab.rig.online("ana")
         async with receiver(lab.rig, "bob", 1) as bob:
-            bob.send_signal(signal.SIGSTOP)
-            await ana.send("bob", *("x" * 60_000 for _ in range(30)))
+            bob.process.send_signal(signal.SIGSTOP)
+            await ana.send("bob", *MORE_THAN_A_WINDOW)
             await terminated(lab, child)
         ana.client.abandon()
 

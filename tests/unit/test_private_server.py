@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import Sequence
 
-import grpc
 import pytest
-from private_rig import PATIENCE_SECONDS, SECRET, Person, Rig, quick_settings, rig
+from private_rig import PATIENCE_SECONDS, Person, Rig, quick_settings, rig
 
 from chatlab.errors import (
     ChatlabError,
@@ -22,14 +19,10 @@ from chatlab.errors import (
 from chatlab.journal import Acked, Connected, Delivered, Discarded, Disconnected
 from chatlab.messages import BATCH_BYTES, Message
 from chatlab.private.accounts import MemoryAccounts
-from chatlab.private.channel import SESSION_KEY, client_options
-from chatlab.private.mailbox import Batch, Limits, Stored, joined
+from chatlab.private.mailbox import Batch, Stored, joined
 from chatlab.private.memory import MemoryMailboxes
 from chatlab.private.server import ChatServer
 from chatlab.private.service import _Window
-from chatlab.v1 import private_chat_pb2 as pb
-from chatlab.v1 import private_chat_pb2_grpc as pb_grpc
-from chatlab.v1.letter_pb2 import Letter
 
 
 async def test_a_message_to_somebody_online_arrives_and_waits_nowhere() -> None:
@@ -84,14 +77,6 @@ async def test_delivered_is_recorded_before_the_message_is_acked() -> None:
         assert len(list(r.journal.facts(Delivered))) == 1
 
 
-async def test_the_word_exit_is_ordinary_text() -> None:
-    async with rig() as r:
-        ana, bob = await r.online("ana"), await r.online("bob")
-        await ana.send("bob", "EXIT", "still here?")
-        assert await bob.wait_for(2) == ["EXIT", "still here?"]
-        assert bob.client.connected
-
-
 async def test_one_can_write_to_oneself() -> None:
     async with rig() as r:
         ana = await r.online("ana")
@@ -112,22 +97,6 @@ async def test_a_name_without_an_account_is_refused() -> None:
     async with rig() as r:
         with pytest.raises(UnknownAccount, match="dan"):
             await r.online("dan")
-
-
-@asynccontextmanager
-async def bare_stub(r: Rig) -> AsyncIterator[Any]:
-    """The service as a stock client sees it."""
-    async with grpc.aio.insecure_channel(str(r.address), client_options(r.settings)) as channel:
-        yield pb_grpc.PrivateChatServiceStub(channel)  # type: ignore[no-untyped-call]
-
-
-async def test_without_a_valid_session_nothing_is_sent_or_received() -> None:
-    async with rig() as r, bare_stub(r) as stub:
-        for metadata in ((), ((SESSION_KEY, "1.YW5h.00"),)):
-            for call in (stub.Send(metadata=metadata), stub.Receive(metadata=metadata)):
-                with pytest.raises(grpc.aio.AioRpcError) as caught:
-                    await call.read()
-                assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
 async def test_a_newer_client_takes_over_and_the_older_shows_nothing_more() -> None:
@@ -153,17 +122,6 @@ async def test_an_older_incarnation_cannot_come_back() -> None:
             await r.online("bob", 1)
 
 
-async def test_a_session_of_an_older_incarnation_is_refused() -> None:
-    async with rig() as r, bare_stub(r) as stub:
-        claim = pb.ClaimRequest(name="bob", secret=SECRET, incarnation=1)
-        metadata = ((SESSION_KEY, (await stub.Claim(claim)).session),)
-        await r.online("bob", 2)
-        for call in (stub.Send(metadata=metadata), stub.Receive(metadata=metadata)):
-            with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await call.read()
-            assert caught.value.code() is grpc.StatusCode.ABORTED
-
-
 # -- refusals of single messages
 
 
@@ -176,30 +134,6 @@ async def test_an_unknown_receiver_fails_that_message_alone() -> None:
         assert "account dan" in receipts[1].reason
         assert receipts[1].error == "UnknownAccount"
         await bob.wait_for(2)
-
-
-async def test_a_full_mailbox_refuses_and_names_its_limit() -> None:
-    async with rig(limits=Limits(messages=2)) as r:
-        ana = await r.online("ana")
-        receipts = await ana.send("bob", "1", "2", "3")
-        assert [receipt.outcome for receipt in receipts] == ["confirmed", "confirmed", "failed"]
-        assert "2 messages wait" in receipts[2].reason
-        assert receipts[2].error == "MailboxFull"
-        bob = await r.online("bob")
-        assert await bob.wait_for(2) == ["1", "2"]
-
-
-async def test_a_frame_over_the_limits_ends_the_stream_and_stores_nothing() -> None:
-    async with rig() as r, bare_stub(r) as stub:
-        claim = pb.ClaimRequest(name="ana", secret=SECRET, incarnation=1)
-        session = (await stub.Claim(claim)).session
-        call = stub.Send(metadata=((SESSION_KEY, session),))
-        parcel = pb.Parcel(to="bob", letters=[Letter(id="1", body="x")] * 101)
-        await call.write(pb.SendRequest(parcels=[parcel]))
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await call.read()
-        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-        assert all(state.stored == 0 for state in await r.store.state())
 
 
 async def test_the_same_id_again_is_stored_once() -> None:
