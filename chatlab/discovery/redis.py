@@ -9,7 +9,7 @@ key (below the prefix)    type    content
 ``groups``                hash    group -> backend and since when
 ``members:<group>``       hash    member -> its life, and whether it is connected
 ``servers``               hash    kind and token -> when it ends, and the address as JSON
-``ticket:<random>``       string  who calls, in which life, and whom; expires
+``ticket:<random>``       string  who calls, in which life, whom, and a proof; expires
 ========================  ======  ====================================================
 
 ``accounts`` outlives a scene, so that no life of an earlier one is taken for a newer one.
@@ -182,34 +182,45 @@ class Registry:
         there, at = await self._run(scripts.LAST_SEEN, ["users", "leases"], name)
         return bool(there), at / 1000
 
-    # Tickets: proof of who calls, for one peer, good once.
+    # Tickets: they say who calls and, when redeemed, who was called; good once.
 
-    async def issue_ticket(self, name: str, incarnation: int, peer: str) -> str:
-        """A ticket with which ``name``, in a life claimed here, can prove itself to ``peer``.
+    async def issue_ticket(self, name: str, incarnation: int, peer: str) -> tuple[str, str]:
+        """What ``name``, in a life claimed here, shows ``peer`` to prove itself, and what the
+        peer is told for it and nobody else.
 
         Raises:
             Taken: a newer incarnation holds the name.
             InvalidInput: this registry has not claimed that life.
         """
-        if (name, incarnation) not in self._claims:
-            raise InvalidInput(f"Life {incarnation} of {name} was not claimed here.")
-        ticket = secrets.token_hex(16)
-        digest, _ = self._claims[name, incarnation]
+        digest = self._digest_of(name, incarnation)
+        ticket, proof = secrets.token_hex(16), secrets.token_hex(16)
         keys = ["accounts", f"ticket:{ticket}"]
-        args = (name, digest, incarnation, peer, TICKET_MS)
+        args = (name, digest, incarnation, peer, proof, TICKET_MS)
         await self._run(scripts.ISSUE_TICKET, keys, *args)
-        return ticket
+        return ticket, proof
 
-    async def redeem_ticket(self, ticket: str, caller: str, peer: str) -> int | None:
-        """Use up a ticket: the caller's incarnation; ``None`` when it is not one of
-        ``caller`` for ``peer``.
+    async def redeem_ticket(
+        self, ticket: str, caller: str, name: str, incarnation: int
+    ) -> tuple[int, str] | None:
+        """Use up a ticket that was shown to ``name``, in a life claimed here.
+
+        Returns:
+            The caller's incarnation and the proof; ``None`` when it is not a ticket of the
+            newest life of ``caller`` for ``name``, or is no good any more.
 
         Raises:
-            Taken: a newer incarnation of the caller holds its name.
+            Taken: a newer incarnation of ``name`` holds it.
+            InvalidInput: this registry has not claimed that life.
         """
+        digest = self._digest_of(name, incarnation)
         keys = ["accounts", f"ticket:{ticket}"]
-        found = await self._run(scripts.REDEEM_TICKET, keys, caller, peer)
-        return found[0] if found else None
+        found = await self._run(scripts.REDEEM_TICKET, keys, caller, name, digest, incarnation)
+        return (found[0], found[1]) if found else None
+
+    def _digest_of(self, name: str, incarnation: int) -> str:
+        if (name, incarnation) not in self._claims:
+            raise InvalidInput(f"Life {incarnation} of {name} was not claimed here.")
+        return self._claims[name, incarnation][0]
 
     async def keep_alive(
         self, name: str, incarnation: int, on_lost: Callable[[ChatlabError], None]

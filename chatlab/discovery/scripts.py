@@ -3,8 +3,8 @@
 Each answers ``{"OK", …}`` or the name of a refusal and its details. Values are text with the
 free part last: ``accounts`` holds "digest newest-life", ``users`` "life since address" (since
 0: departed, and then when instead of where), ``groups`` "since backend", ``members:*`` "life
-connected", ``servers`` "end address", ``ticket:*`` "caller life peer". Times are in ms of
-Redis' clock.
+connected", ``servers`` "end address", ``ticket:*`` "caller life peer proof". Times are in ms
+of Redis' clock.
 """
 
 from __future__ import annotations
@@ -96,24 +96,44 @@ return {'OK', 1, now}
 """
 )
 
-#: accounts, ticket | name, digest, life, peer, how long it is good
-ISSUE_TICKET = Script("""
-local digest, newest = string.match(redis.call('HGET', KEYS[1], ARGV[1]) or '', '^(%S+) (%d+)$')
-if digest ~= ARGV[2] then return {'IN USE', ARGV[1]} end
-if tonumber(newest) > tonumber(ARGV[3]) then return {'TAKEN', ARGV[1], tonumber(newest)} end
-redis.call('SET', KEYS[2], ARGV[1] .. ' ' .. ARGV[3] .. ' ' .. ARGV[4], 'PX', ARGV[5])
-return {'OK'}
-""")
+_NEWEST = """
+local function newest(name, digest, life)  -- 'OK', or why this is not the account's newest life
+  local entry = redis.call('HGET', KEYS[1], name) or ''
+  local stored, last = string.match(entry, '^(%S+) (%d+)$')
+  if stored ~= digest then return 'IN USE' end
+  if tonumber(last) > tonumber(life) then return 'TAKEN', tonumber(last) end
+  return 'OK'
+end
+"""
 
-#: accounts, ticket | caller, peer. The caller's life; nothing when the ticket is no good.
-REDEEM_TICKET = Script("""
+#: accounts, ticket | name, digest, life, peer, proof, how long it is good
+ISSUE_TICKET = Script(
+    _NEWEST
+    + """
+local verdict, last = newest(ARGV[1], ARGV[2], ARGV[3])
+if verdict ~= 'OK' then return {verdict, ARGV[1], last} end
+local entry = table.concat({ARGV[1], ARGV[3], ARGV[4], ARGV[5]}, ' ')
+redis.call('SET', KEYS[2], entry, 'PX', ARGV[6])
+return {'OK'}
+"""
+)
+
+#: accounts, ticket | caller, then who redeems: name, digest, life. The caller's life and the
+#: proof; nothing when the ticket is no good, which uses it up all the same.
+REDEEM_TICKET = Script(
+    _NEWEST
+    + """
+local verdict, last = newest(ARGV[2], ARGV[3], ARGV[4])
+if verdict ~= 'OK' then return {verdict, ARGV[2], last} end
 local entry = redis.call('GETDEL', KEYS[2]) or ''
-local caller, life, peer = string.match(entry, '^(%S+) (%d+) (%S+)$')
+local caller, life, peer, proof = string.match(entry, '^(%S+) (%d+) (%S+) (%S+)$')
 if caller ~= ARGV[1] or peer ~= ARGV[2] then return {'OK'} end
-local newest = string.match(redis.call('HGET', KEYS[1], caller) or '', '^%S+ (%d+)$')
-if tonumber(newest or 0) > tonumber(life) then return {'TAKEN', caller, tonumber(newest)} end
-return {'OK', tonumber(life)}
-""")
+local account = redis.call('HGET', KEYS[1], caller) or ''
+local current = tonumber(string.match(account, '^%S+ (%d+)$') or 0)
+if current > tonumber(life) then return {'OK'} end
+return {'OK', tonumber(life), proof}
+"""
+)
 
 #: accounts, users, leases | lease, then for each: name, life, digest, address.
 #: For each 0, or the newer life that holds the name.

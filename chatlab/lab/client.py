@@ -77,6 +77,9 @@ class Client:
         self._registry = Registry(self._redis, ticket.settings.lease_seconds)
         self._finder = Finder(self._registry, ways, ticket.user)
         self._endpoint = Endpoint(ticket.settings)
+        self._direct: DirectClient | None = None
+        self._succeeding: asyncio.Task[None] | None = None
+        self._over = False
         self._chats: dict[str, PrivateClient] = {}
         self._refusal = ""
         self._groups: dict[str, GroupMember] = {}
@@ -106,6 +109,7 @@ class Client:
         endpoint = self._endpoint = Endpoint(t.settings)
         try:
             where = await self._ways.expose(await endpoint.start())
+            older = None if known else await self._finder.find_older(where)
             incarnation = await self._registry.claim(t.user, t.secret, where, known)
         except BaseException:
             await endpoint.stop()
@@ -125,7 +129,9 @@ class Client:
         direct = DirectClient(
             *(self._life, self._finder, _shown, self._taken, lambda _: self._refusal)
         )
-        self._chats[DIRECT] = endpoint.client = direct
+        self._chats[DIRECT] = endpoint.client = self._direct = direct
+        if older is not None:  # it need not wait for its lease to find out
+            self._succeeding = asyncio.create_task(direct.succeed(older))
         self._connections = Connections(self._life)
         self._lease = asyncio.create_task(
             self._registry.keep_alive(t.user, incarnation, self._taken)
@@ -143,7 +149,10 @@ class Client:
             await self._connections.consuming.declare(queue)
 
     def _taken(self, error: ChatlabError) -> None:
-        self._ended(WHOLE, error)
+        # Lease and private chats notice it by themselves; the place may be another's by then.
+        if not self._over:
+            self._over = True
+            self._ended(WHOLE, error)
 
     def _ends(self, chat: str) -> Callable[[ChatlabError], None]:
         return lambda error: self._ended(chat, error)
@@ -153,6 +162,8 @@ class Client:
     async def refuse(self, why: str) -> None:
         """Refuse to talk directly from now on, and say why; empty: accept again."""
         self._refusal = why
+        if why and self._direct is not None:
+            await self._direct.hang_up()
 
     async def history(self, backend: str, peer: str, limit: int) -> list[Message]:
         """The conversation with ``peer`` as far as the backend remembers it."""
@@ -301,10 +312,12 @@ class Client:
                 raise outcome
 
     async def _stop_lease(self) -> None:
-        if self._lease is not None:
-            self._lease.cancel()
-            await asyncio.wait([self._lease])
-            self._lease = None
+        tasks = [task for task in (self._lease, self._succeeding) if task is not None]
+        self._lease = self._succeeding = None
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
 
     async def abandon(self) -> None:
         """Crash: everything is dropped without a goodbye and nothing is recorded."""

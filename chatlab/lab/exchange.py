@@ -10,7 +10,7 @@ from collections.abc import Collection
 from typing import Protocol
 
 from chatlab.discovery import Registry
-from chatlab.errors import PeerAway, ServiceUnavailable, UnknownAccount
+from chatlab.errors import PeerAway, SendFailed, ServiceUnavailable, UnknownAccount
 from chatlab.services.addresses import ServerAddress
 
 #: The kind of the way to a user: ``direct/bob``.
@@ -68,14 +68,34 @@ class Finder:
         address = ServerAddress(host=host, port=int(port))
         return await self._ways.through(DIRECT_KIND + peer, address)
 
-    async def issue_ticket(self, peer: str) -> str:
-        """Proof of who we are, for ``peer``."""
+    async def find_older(self, where: str) -> ServerAddress | None:
+        """The endpoint of an older life of ours, if one is listed and is not at ``where``."""
+        try:
+            older = await self.find_peer(self._user)
+        except SendFailed:
+            return None
+        return None if str(older) == where else older
+
+    async def issue_ticket(self, peer: str) -> tuple[str, str]:
+        """A ticket that says who we are, for ``peer``, and the proof that it is told for it.
+
+        Raises:
+            Taken: a newer life of ours has begun.
+        """
         return await self._registry.issue_ticket(self._user, self.incarnation, peer)
 
-    async def redeem_ticket(self, ticket: str, caller: str) -> int | None:
-        """The caller's incarnation; None when the ticket is not its for us."""
-        return await self._registry.redeem_ticket(ticket, caller, self._user)
+    async def redeem_ticket(self, ticket: str, caller: str) -> tuple[int, str] | None:
+        """The caller's incarnation, and the proof that it waits for; None when the ticket is
+        not its for us.
 
-    async def last_seen(self, name: str) -> tuple[bool, float]:
-        """Whether the user is there, and when it was last known to be."""
-        return await self._registry.last_seen(name)
+        Raises:
+            Taken: a newer life of ours has begun.
+        """
+        return await self._registry.redeem_ticket(ticket, caller, self._user, self.incarnation)
+
+    async def last_seen(self, name: str) -> tuple[bool, float] | None:
+        """Whether the user is there, and when it was last known to be; None: no account."""
+        there, at = await self._registry.last_seen(name)
+        if not at and not await self._registry.account_exists(name):
+            return None
+        return there, at

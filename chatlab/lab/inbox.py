@@ -37,6 +37,8 @@ class Inbox:
         self._lost: set[str] = set()
         #: Ids that the receiver has acknowledged; each stands for those before it, too.
         self._reached: set[str] = set()
+        #: Id of an own message that was sent again -> where in ``messages`` it would stand now.
+        self._again: dict[str, int] = {}
 
     def feed(self, kind: str, values: list[Any]) -> None:
         """Take facts of one of the kinds :data:`FED`, of this user and conversation.
@@ -51,6 +53,8 @@ class Inbox:
             # One of unknown outcome may be sent again.
             again = self._lost.intersection(message.id for message in values)
             self._lost -= again
+            # What its receiver acknowledged of later ones, it acknowledged without this one.
+            self._again.update(dict.fromkeys(again - self._reached, len(self.messages)))
             self.messages += [message for message in values if message.id not in again]
         elif kind == "Reached":
             self._reached.update(values)
@@ -62,13 +66,17 @@ class Inbox:
         """Own messages that the receiver is known to have acknowledged: up to the last one of
         each life that it named, without those that were not accepted."""
         last: dict[int, int] = {}
-        own = [message for message in self.messages if message.sender == self.user]
-        for index, message in enumerate(own):
+        own = [
+            (self._again.get(message.id, index), message)
+            for index, message in enumerate(self.messages)
+            if message.sender == self.user
+        ]
+        for index, message in own:
             if message.id in self._reached:
-                last[message.incarnation] = index
+                last[message.incarnation] = max(index, last.get(message.incarnation, -1))
         return [
             message
-            for index, message in enumerate(own)
+            for index, message in own
             if index <= last.get(message.incarnation, -1)
             and (message.id not in self._lost or message.id in self._reached)
         ]

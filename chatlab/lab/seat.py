@@ -82,6 +82,8 @@ class Seat:
         self._secret = secret
         self._links: dict[str, Link] = {}
         self._ports: dict[str, int] = {}
+        #: Service and fault -> its value: what is done to links, also to those made later.
+        self._faults: dict[tuple[str, LinkFault], float] = {}
         self._client: Client | None = None
         self._remote: Any = None  # RemoteClient, imported when first needed
         #: A process of its own: its name under the lease.
@@ -156,6 +158,9 @@ class Seat:
             link = Link(target, user=self.name, service=service)
             self._ports[kind] = await link.open()
             self._links[kind] = link
+            for (faulty, fault), value in self._faults.items():
+                if faulty == service:
+                    _do(link, fault, value)
         self._links[kind].retarget(target)
         return "127.0.0.1", self._ports[kind]
 
@@ -207,6 +212,7 @@ class Seat:
                 await self._remote.drained()
                 await self._remote.close()
             self._client = self._remote = None
+            self._faults.clear()
             for link in self._links.values():
                 link.heal()
                 link.reset()
@@ -281,21 +287,25 @@ class Seat:
                 f"{self.name} has no link to {service!r}.",
                 todo=f"There is one to each of: {', '.join(known) or 'nothing yet'}.",
             )
+        self._faults[service, fault] = value
         for link in found:
-            link.slow(value) if fault == "slow" else getattr(link, fault)()
+            _do(link, fault, value)
         self._host.record(("FaultBegan", now(), "", 0, WHOLE, fault, f"{self.name}-{service}"))
 
     async def heal(self) -> None:
         """All links of this user are whole again."""
         if self.where == "frozen":
             raise NotPossible(f"{self.name} is frozen.", todo=f"{self.name}.thaw() first.")
+        self._faults.clear()
+        ended: dict[tuple[str, str], None] = {}  # once for all links to one service
         for link in self._links.values():
             was = link.state
             link.heal()
             if was != "open":
                 fault = {"frozen": "freeze"}.get(was, was)
-                target = f"{self.name}-{link.service}"
-                self._host.record(("FaultEnded", now(), "", 0, WHOLE, fault, target))
+                ended[fault, f"{self.name}-{link.service}"] = None
+        for fault, target in ended:
+            self._host.record(("FaultEnded", now(), "", 0, WHOLE, fault, target))
 
     def _needs_links(self, what: str) -> None:
         if not self._host.links and not self.process:
@@ -353,6 +363,13 @@ class Seat:
             self._client = self._remote = None  # the next life is a new one
         elif chat.startswith("group:"):
             self.groups.pop(chat.partition(":")[2], None)
+
+
+def _do(link: Link, fault: LinkFault, value: float) -> None:
+    if fault == "slow":
+        link.slow(value)
+    else:
+        getattr(link, fault)()
 
 
 def member_chat(name: str) -> str:

@@ -66,8 +66,9 @@ class Due:
     def _live(self, chat: str, user: str) -> bool:
         if user == ANYONE:
             return bool(self.connected[chat] & self.online)
-        where = "mailbox" if chat.startswith("private:") else chat
-        return user in self.online and user in self.connected[where]
+        # A direct conversation is connected itself, the others by way of the mailbox.
+        where = ("mailbox", chat) if chat.startswith("private:") else (chat,)
+        return user in self.online and any(user in self.connected[name] for name in where)
 
     def _on_sent(self, _user: str, _incarnation: int, chat: str, message: m.Message) -> None:
         if chat == m.INSULTS:

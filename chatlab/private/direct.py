@@ -12,7 +12,12 @@ The peer's own call is a line just as well, so who calls does not matter; when b
 same moment there are two lines, each end writes on the one it has had first, and reads both.
 Nothing is kept for a peer that is not there: whoever sends is told at once. A letter that was
 on its way when the line broke is sent again on the next line, under the same id, before
-anything new; when there is no next line, its outcome is uncertain.
+anything new; when there is no next line, its outcome is uncertain. After a goodbye it is not:
+a peer that leaves has acknowledged all that it has shown.
+
+What a peer says counts for the conversation with it and for nothing else. Whether a newer life
+of our own user has taken over is asked of the name server: when a call is refused, and at
+each call that we answer.
 """
 
 from __future__ import annotations
@@ -23,9 +28,6 @@ from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import Any, Protocol
 
-import grpc
-import grpc.aio
-
 from chatlab.client import Life, OnMessage
 from chatlab.errors import (
     ChatClosed,
@@ -34,14 +36,17 @@ from chatlab.errors import (
     InvalidInput,
     NotPossible,
     PeerAway,
+    SendUncertain,
+    ServiceUnavailable,
     Taken,
 )
 from chatlab.messages import Message, Receipt, check_name
 from chatlab.private import wire
-from chatlab.private.line import AnswerersLine, CallersLine, Line
+from chatlab.private.line import AnswerersLine, CallersLine, Line, LineBroke
 from chatlab.private.outbox import Outbox, chat_of
 from chatlab.private.screen import Screen
 from chatlab.services.addresses import ServerAddress
+from chatlab.v1.letter_pb2 import Letter
 
 #: The backend's name.
 DIRECT = "direct"
@@ -61,14 +66,24 @@ class Exchange(Protocol):
             UnknownAccount, PeerAway.
         """
 
-    async def issue_ticket(self, peer: str) -> str:
-        """Proof of who we are, for that peer."""
+    async def issue_ticket(self, peer: str) -> tuple[str, str]:
+        """A ticket that says who we are, for that peer, and the proof that only the peer is
+        told for it.
 
-    async def redeem_ticket(self, ticket: str, caller: str) -> int | None:
-        """The caller's incarnation; None when the ticket is not its for us."""
+        Raises:
+            Taken: a newer life of ours has begun.
+        """
 
-    async def last_seen(self, name: str) -> tuple[bool, float]:
-        """Whether the user is there, and when it was last known to be."""
+    async def redeem_ticket(self, ticket: str, caller: str) -> tuple[int, str] | None:
+        """The caller's incarnation, and the proof that it waits for; None when the ticket is
+        not its for us.
+
+        Raises:
+            Taken: a newer life of ours has begun.
+        """
+
+    async def last_seen(self, name: str) -> tuple[bool, float] | None:
+        """Whether the user is there, and when it was last known to be; None: no account."""
 
 
 class DirectClient:
@@ -131,7 +146,7 @@ class DirectClient:
         self._error = ChatClosed("The private chats' client crashed.")
         self._on_end = None
         for talk in self._talks.values():
-            talk.abandon()
+            talk.abandon(ServiceUnavailable("This client has ended."))
 
     # -- sending
 
@@ -160,10 +175,30 @@ class DirectClient:
         if self._error is None:
             self._error = error
             for talk in self._talks.values():
-                talk.abandon()
+                talk.abandon(error)
                 talk.outbox.give_up(None, error.what, type(error).__name__)
             if self._on_end is not None:
                 self._on_end(error)
+
+    def fail(self, error: BaseException) -> None:
+        """End because of a defect, of ours or of ``on_message``: never silent."""
+        what = f"The client of {self.life.user} failed: {error!r}."
+        asyncio.get_running_loop().call_exception_handler({"message": what, "exception": error})
+        self.end(ChatlabError(what))
+
+    async def hang_up(self) -> None:
+        """Say goodbye on every line. Whoever has more to say has to call again. Bounded."""
+        await asyncio.gather(*(talk.hang_up() for talk in self._talks.values()))
+
+    async def succeed(self, older: ServerAddress) -> None:
+        """Call an older life of ours, which then asks the name server and ends. Bounded;
+        nobody there is as well."""
+        me = self.life.user
+        with contextlib.suppress(ChatlabError, TimeoutError):
+            async with asyncio.timeout(self.life.settings.send_seconds):
+                ticket = await self.exchange.issue_ticket(me)
+                line = await CallersLine.dial(self.life, me, older, *ticket)
+                await line.close()
 
     # -- being called
 
@@ -171,27 +206,43 @@ class DirectClient:
         """Talk to a caller until one of both leaves.
 
         Raises:
-            PeerAway: somebody else is called.
+            PeerAway: somebody else is called, or we are about to go.
             InvalidInput: no name, or a frame that breaks a limit.
-            ServiceUnavailable: the ticket is no good, or cannot be looked at.
-            Taken: the caller is an older life.
+            NotPossible: the ticket is no good.
+            ServiceUnavailable, SendUncertain: it cannot be looked at.
+            Taken: the caller is an older life, or has called anew.
             ChatRefused: for the reason that the user gave.
+            LineBroke: the caller went without a goodbye.
         """
-        if peer != self.life.user or self._error is not None:
+        me = self.life.user
+        await self.life.gate.wait()
+        if peer != me:
             raise PeerAway(f"{peer} is not here.")
+        self.check_here()
         check_name(caller, "caller")
-        incarnation = await self.exchange.redeem_ticket(ticket, caller)
-        if incarnation is None:
-            raise NotPossible(f"The ticket is not one of {caller} for {peer}.")
-        talk = self._talks.get(caller)
-        if talk is not None and talk.line is not None:
-            if talk.line.incarnation > incarnation:
-                raise Taken(f"A newer client of {caller} took over.")
-        elif why := self._refusal(caller):
-            raise ChatRefused(f"{peer} does not talk now: {why}")
+        try:
+            found = await self.exchange.redeem_ticket(ticket, caller)
+        except Taken as error:  # it is we who are older
+            self.end(error)
+            raise PeerAway(f"{me} is not here any more.") from error
+        if found is None or caller == me:
+            raise NotPossible(f"The ticket is not one of {caller} for {me}.")
+        if why := self._refusal(caller):
+            raise ChatRefused(f"{me} does not talk now: {why}")
+        self.check_here()  # it may have ended meanwhile
+        incarnation, proof = found
         line = AnswerersLine(caller, incarnation, context)
-        await line.accept(self.life.incarnation)
+        await line.accept(self.life.incarnation, proof)
         await self._talk(caller).serve(line)
+
+    def check_here(self) -> None:
+        """Whether we may still be talked to.
+
+        Raises:
+            PeerAway.
+        """
+        if self._error is not None:
+            raise PeerAway(f"{self.life.user} is not here.")
 
     # -- asking
 
@@ -209,7 +260,7 @@ class DirectClient:
     async def presence(self, names: Sequence[str]) -> list[tuple[str, bool, float]]:
         """By the name server's leases: name, whether it is there, and when it last was."""
         found = await asyncio.gather(*(self.exchange.last_seen(name) for name in names))
-        return [(name, there, at) for name, (there, at) in zip(names, found, strict=True)]
+        return [(name, *seen) for name, seen in zip(names, found, strict=True) if seen]
 
 
 class _Talk:
@@ -224,8 +275,10 @@ class _Talk:
         self._life = client.life
         self._chat = chat_of(client.life.user, peer)
         self._lines: list[Line] = []
+        #: Set while there is no line.
+        self._quiet = asyncio.Event()
+        self._quiet.set()
         self._dialling: asyncio.Task[None] | None = None
-        self._served: set[asyncio.Task[Any]] = set()
 
     # -- sending
 
@@ -244,7 +297,11 @@ class _Talk:
 
     def _dialled(self, task: asyncio.Task[None]) -> None:
         self._dialling = None
-        if not task.cancelled():
+        if task.cancelled():
+            return
+        if (error := task.exception()) is not None:
+            self._client.fail(error)
+        else:
             self._carry_on()
 
     async def _dial(self) -> None:
@@ -255,12 +312,14 @@ class _Talk:
                 line = await self._call()
         except Taken as error:
             self._client.end(error)
+        except SendUncertain as error:  # of a question to the name server: nothing has left
+            self._not_reached(ServiceUnavailable(error.what))
         except ChatlabError as error:
-            self.outbox.give_up(None, error.what, type(error).__name__)
+            self._not_reached(error)
         except TimeoutError:
-            self.outbox.give_up(None, f"{self.peer} does not answer", PeerAway.__name__)
+            self._not_reached(PeerAway(f"{self.peer} does not answer."))
         else:
-            with contextlib.suppress(ChatlabError):
+            with contextlib.suppress(ChatlabError, LineBroke):
                 await self.serve(line)
             await asyncio.sleep(REDIAL_SECONDS)
 
@@ -268,7 +327,17 @@ class _Talk:
         exchange = self._client.exchange
         address = await exchange.find_peer(self.peer)
         ticket = await exchange.issue_ticket(self.peer)
-        return await CallersLine.dial(self._life, self.peer, address, ticket)
+        try:
+            return await CallersLine.dial(self._life, self.peer, address, *ticket)
+        except PeerAway:
+            # Or is it we who are gone? The name server knows (Taken); a peer may say anything.
+            await exchange.issue_ticket(self.peer)
+            raise
+
+    def _not_reached(self, error: ChatlabError) -> None:
+        """A call failed. That is all the same when the peer has called us meanwhile."""
+        if self.line is None:
+            self.outbox.give_up(None, error.what, type(error).__name__)
 
     # -- on a line
 
@@ -276,110 +345,164 @@ class _Talk:
         """Talk on a line until it ends.
 
         Raises:
+            LineBroke: the peer is gone without a goodbye.
             InvalidInput: the peer broke a limit.
+            PeerAway: we are about to go.
+            Taken: another line has taken the place of this one.
+            ServiceUnavailable: a defect here.
         """
-        current = asyncio.current_task()
-        assert current is not None
-        self._served.add(current)
+        why, goodbye = "the line broke", False
         self._lines.append(line)
-        if self.line is None or line.incarnation > self.line.incarnation:
-            self._use(line)
-        self._life.fact("Connected", self._chat, DIRECT, "both")
-        why = "the line broke"
+        self._quiet.clear()
         try:
-            why = await self._until_it_ends(line)
+            self._enter(line)
+            why = await self._converse(line)
+            goodbye = bool(why)
+        except ChatlabError as error:
+            why = error.what
+            raise
+        except LineBroke:
+            raise
+        except Exception as error:
+            self._client.fail(error)
+            raise ServiceUnavailable(f"The client of {self._life.user} failed.") from error
         finally:
-            self._served.discard(current)
-            self._lines.remove(line)
-            if self.line is line:
-                self._use(self._lines[-1] if self._lines else None)
-            if self._client.error is None or line.leaving.is_set():
-                self._life.fact("Disconnected", self._chat, why)
+            self._leave(line, why, goodbye)
             await line.close()
-            if self._dialling is not current:
+            if self._dialling is not asyncio.current_task():
                 self._carry_on()
 
-    def _use(self, line: Line | None) -> None:
-        """From now on write on this one; what is on its way has to go again."""
+    def _enter(self, line: Line) -> None:
+        """A new line: those that it makes old end, so a peer has two at most."""
+        self._client.check_here()
+        for other in self._lines:
+            if other.incarnation > line.incarnation:
+                raise Taken(f"A newer client of {self.peer} took over.")
+        for other in self._lines[:-1]:
+            if other.incarnation < line.incarnation:
+                other.drop(Taken(f"A newer client of {self.peer} took over."))
+            elif isinstance(line, AnswerersLine) and isinstance(other, AnswerersLine):
+                # The caller has lost its end, and we have not noticed.
+                other.drop(Taken(f"{self.peer} has called anew."))
+        if len(self._lines) == 1:
+            self._life.fact("Connected", self._chat, DIRECT, "both")
+        if self.line is None or self.line.error is not None:
+            self._use(line)
+
+    def _leave(self, line: Line, why: str, goodbye: bool) -> None:
+        self._lines.remove(line)
+        if line is self.line:
+            others = [other for other in self._lines if other.error is None]
+            self._use(others[-1] if others else None, unshown=goodbye)
+        if not self._lines:
+            self._quiet.set()
+            if self._client.error is None or line.leaving.is_set():
+                self._life.fact("Disconnected", self._chat, why)
+
+    def _use(self, line: Line | None, unshown: bool = False) -> None:
+        """From now on write on this one; what is on its way on the old one, which has ended or
+        is about to, has to go again.
+
+        Args:
+            unshown: the peer has said goodbye on the old one.
+        """
         if self.line is not None:
-            self.outbox.rewind()
+            self.outbox.rewind(untaken=unshown)
         self.line = line
         if line is not None:
             line.work.set()
 
-    async def _until_it_ends(self, line: Line) -> str:
-        """Returns why: empty when we left."""
-        tasks = [
-            asyncio.create_task(work)
-            for work in (self._read(line), self._write(line), line.leaving.wait())
-        ]
+    async def _converse(self, line: Line) -> str:
+        """Until one of both says goodbye. Returns why: empty when we left.
+
+        No task of the handler of a call is ever cancelled from here: gRPC would leave the
+        caller without a status.
+        """
+        reading = asyncio.create_task(self._read(line))
+        writing = asyncio.create_task(self._write(line))
+        dropped = asyncio.create_task(line.dropped.wait())
+        tasks: tuple[asyncio.Task[Any], ...] = reading, writing, dropped
         try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if line.error is not None:
+                raise line.error
+            ours = line.leaving.is_set()
+            async with asyncio.timeout(CLOSE_SECONDS):
+                if line.goodbye_is_answered and _broke(writing):
+                    await reading  # knows whether that was a goodbye of the peer
+                else:
+                    if reading.done():
+                        reading.result()
+                    line.leave()  # the last acknowledgements go, and the goodbye or its answer
+                    await writing
+                    if line.goodbye_is_answered:
+                        await reading
+            return "" if ours else f"{self.peer} left"
+        except TimeoutError as error:
+            raise LineBroke from error
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        if line.leaving.is_set():
-            return ""
-        for task in done:
-            error = task.exception()
-            if isinstance(error, grpc.aio.AioRpcError | grpc.RpcError):
-                return "the line broke"
-            if isinstance(error, ChatlabError):
-                raise error
-            if error is not None:  # a defect, of ours or of on_message: never silent
-                what = f"The client of {self._life.user} failed: {error!r}."
-                asyncio.get_running_loop().call_exception_handler(
-                    {"message": what, "exception": error}
-                )
-                self._client.end(ChatlabError(what))
-        return f"{self.peer} left"
 
     async def _read(self, line: Line) -> None:
         """Until the peer says goodbye."""
         life = self._life
         while (frame := await line.read()) is not None:
             await life.gate.wait()
-            if frame.letters:
-                messages = wire.messages_of(
-                    frame.letters, self.peer, line.incarnation, life.user
-                )
-                faults = [wire.fault_of_frame([messages]), *map(wire.fault_of_letter, messages)]
-                fault = next(filter(None, faults), "")
-                if fault:
-                    raise InvalidInput(fault)
-                self._client.screen.show(messages)
-                line.shown += len(messages)
-                line.work.set()
+            # Once we are leaving nothing more is shown: it could not be acknowledged.
+            if frame.letters and not line.leaving.is_set():
+                self._show(line, frame.letters)
             if frame.acked > line.answered:
-                count = frame.acked - line.answered
-                line.answered = frame.acked
-                if line is self.line:
-                    self._acknowledged(count)
+                self._acknowledged(line, frame.acked)
 
-    def _acknowledged(self, count: int) -> None:
-        """The peer was shown so many more of our letters."""
-        newest = self.outbox.newest(count)
-        self.outbox.answer([wire.Answer(count, "confirmed", waiting=0, listeners=1)])
-        self._life.fact("Reached", self._chat, newest)
+    def _show(self, line: Line, letters: Sequence[Letter]) -> None:
+        messages = wire.messages_of(letters, self.peer, line.incarnation, self._life.user)
+        faults = [wire.fault_of_frame([messages]), *map(wire.fault_of_letter, messages)]
+        if fault := next(filter(None, faults), ""):
+            raise InvalidInput(fault)
+        self._client.screen.show(messages)
+        line.shown += len(messages)
+        line.work.set()
+
+    def _acknowledged(self, line: Line, acked: int) -> None:
+        """The peer was shown so many of our letters on this line."""
+        if acked > line.written:
+            raise InvalidInput(f"Only {line.written} letters were written on this line.")
+        count = acked - line.answered
+        line.answered = acked
+        if line is self.line:  # one that is not any more is about to end
+            newest = self.outbox.newest(count)
+            self.outbox.answer([wire.Answer(count, "confirmed", waiting=0, listeners=1)])
+            self._life.fact("Reached", self._chat, newest)
 
     async def _write(self, line: Line) -> None:
-        """Letters and acknowledgements, whatever waits."""
-        while True:
+        """Letters and acknowledgements, whatever waits; the goodbye when we are leaving."""
+        while not line.leaving.is_set():
             await line.work.wait()
             line.work.clear()
             await self._life.gate.wait()
-            while True:
+            while not line.leaving.is_set():
                 letters: Sequence[Message] = ()
                 if line is self.line and self.outbox.ready:
                     letters = self.outbox.take()
+                    line.written += len(letters)
                 acked = line.shown if line.shown > line.told else 0
                 if not letters and not acked:
                     break
-                line.told = max(line.told, acked)
                 await line.write(wire.letters_of(letters), acked)
+                line.told = max(line.told, acked)
+        await line.write_last(line.shown if line.shown > line.told else 0)
 
     # -- the end
+
+    async def hang_up(self) -> None:
+        """Say goodbye on each line, and wait until it is said; bounded."""
+        for line in self._lines:
+            line.leave()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(2 * CLOSE_SECONDS):
+                await self._quiet.wait()
 
     async def close(self) -> None:
         """Goodbye: what is on its way gets a second."""
@@ -387,16 +510,20 @@ class _Talk:
             async with asyncio.timeout(CLOSE_SECONDS):
                 if self.line is not None:
                     await self.outbox.empty()
-                while any(line.shown > line.told for line in self._lines):  # noqa: ASYNC110
-                    await asyncio.sleep(0)
-        for line in self._lines:
-            line.leaving.set()
-        if self._dialling is not None and self.line is None:
+        await self.hang_up()
+        if self._dialling is not None:
             self._dialling.cancel()
-        if self._served:
-            await asyncio.wait(self._served, timeout=CLOSE_SECONDS)
+            await asyncio.wait([self._dialling], timeout=CLOSE_SECONDS)
         self.outbox.give_up(None, "the chat was closed", ChatClosed.__name__)
 
-    def abandon(self) -> None:
-        for task in (*self._served, *([self._dialling] if self._dialling else [])):
-            task.cancel()
+    def abandon(self, error: ChatlabError) -> None:
+        """Drop all lines; who hears it is told ``error``."""
+        for line in self._lines:
+            line.drop(error)
+        if self._dialling is not None:
+            self._dialling.cancel()
+
+
+def _broke(writing: asyncio.Task[None]) -> bool:
+    """Whether nothing more can be written."""
+    return writing.done() and isinstance(writing.exception(), LineBroke)

@@ -12,6 +12,7 @@ from typing import Any
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
 
 from chatlab.errors import (
     ChatlabError,
@@ -19,12 +20,15 @@ from chatlab.errors import (
     InvalidInput,
     NotPossible,
     PeerAway,
+    ServiceUnavailable,
     Taken,
 )
 from chatlab.private.channel import server_options
 from chatlab.private.direct import DirectClient
+from chatlab.private.line import REASON_CHARACTERS, LineBroke
 from chatlab.private.security import doorkeepers
 from chatlab.settings import Settings
+from chatlab.v1 import direct_chat_pb2 as pb
 from chatlab.v1 import direct_chat_pb2_grpc as pb_grpc
 
 #: After its grace a stopping endpoint waits no longer than this for gRPC itself, seconds.
@@ -66,14 +70,38 @@ class Endpoint(pb_grpc.DirectChatServiceServicer):
             await asyncio.wait({self._stop}, timeout=grace + STOP_SECONDS)
 
     async def Talk(self, _: object, context: Any) -> None:
-        request = await context.read()
-        if request is grpc.aio.EOF:
-            return
-        hello = request.hello
         try:
+            hello = await self._hello(context)
+            if hello is None:
+                return
             if self.client is None:
                 raise PeerAway("Nobody lives here yet.")
             await self.client.answer(hello.caller, hello.peer, hello.ticket, context)
+        except LineBroke:
+            # Not OK, in case that somebody still hears it: that would be a goodbye.
+            await _abort(context, ServiceUnavailable("The line broke."))
         except ChatlabError as error:
-            code = _STATUSES.get(type(error), grpc.StatusCode.UNAVAILABLE)
-            await context.abort(code, error.what)
+            await _abort(context, error)
+
+    async def _hello(self, context: Any) -> pb.Hello | None:
+        """What the caller says first; None when it has gone again."""
+        try:
+            async with asyncio.timeout(self._settings.send_seconds):
+                request = await context.read()
+        except TimeoutError:
+            raise InvalidInput("A call begins with a hello; none came.") from None
+        except DecodeError as error:
+            raise InvalidInput("That is no frame.") from error
+        if request is grpc.aio.EOF:
+            return None
+        if request.letters or request.acked:  # they would be neither shown nor counted
+            raise InvalidInput("The first frame holds a hello and nothing else.")
+        hello: pb.Hello = request.hello
+        return hello
+
+
+async def _abort(context: Any, error: ChatlabError) -> None:
+    """End a call with the status of ``error``. A status of more than some kilobytes would be
+    no status at all: gRPC refuses it at the other end."""
+    code = _STATUSES.get(type(error), grpc.StatusCode.UNAVAILABLE)
+    await context.abort(code, error.what[:REASON_CHARACTERS])

@@ -1,21 +1,25 @@
 """A line: one open conversation of ``direct_chat.proto``, the same from both of its ends.
 
 The caller's end is a call on a channel of its own, the other one a call that its endpoint is
-serving. Whatever ends the stream is raised by whoever reads or writes next.
+serving. Whatever ends the stream without a goodbye is raised as :class:`LineBroke` by whoever
+reads or writes next; what gRPC raises stays in here.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hmac
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, ClassVar, NamedTuple
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
 
 from chatlab.client import Life
-from chatlab.errors import ChatlabError, ChatRefused, PeerAway, Taken
+from chatlab.errors import ChatlabError, ChatRefused, InvalidInput, PeerAway
 from chatlab.private.channel import open_channel
 from chatlab.private.security import lab_metadata
 from chatlab.services.addresses import ServerAddress
@@ -23,11 +27,12 @@ from chatlab.v1 import direct_chat_pb2 as pb
 from chatlab.v1 import direct_chat_pb2_grpc as pb_grpc
 from chatlab.v1.letter_pb2 import Letter
 
-#: Refusals of a call; every other status is ``PeerAway``: nobody who answers is there.
-REFUSALS: dict[grpc.StatusCode, type[ChatlabError]] = {
-    grpc.StatusCode.FAILED_PRECONDITION: ChatRefused,
-    grpc.StatusCode.ABORTED: Taken,
-}
+#: Of what a peer says about a refusal at most so many characters are repeated.
+REASON_CHARACTERS = 300
+
+
+class LineBroke(Exception):
+    """The other end is gone, and nobody said goodbye."""
 
 
 class Frame(NamedTuple):
@@ -40,6 +45,9 @@ class Frame(NamedTuple):
 class Line(ABC):
     """One end. What it counts is for whoever uses it; ``close`` ends it without waiting."""
 
+    #: The stream ends when the peer has answered our goodbye, not with the goodbye.
+    goodbye_is_answered: ClassVar[bool]
+
     def __init__(self, peer: str, incarnation: int) -> None:
         self.peer = peer
         #: Which life of the peer's client is at the other end.
@@ -47,27 +55,61 @@ class Line(ABC):
         #: Letters of the peer that were shown, and how many of them it was told.
         self.shown = 0
         self.told = 0
-        #: Our letters that the peer has shown.
+        #: Our letters that were written, and how many of them the peer has shown.
+        self.written = 0
         self.answered = 0
         #: Set when there may be something to write.
         self.work = asyncio.Event()
+        #: We are saying goodbye, or answer the peer's.
         self.leaving = asyncio.Event()
+        #: Set with ``error``: it is to end now, without a goodbye.
+        self.dropped = asyncio.Event()
+        self.error: ChatlabError | None = None
+
+    def leave(self) -> None:
+        """Say goodbye as soon as all that was shown is acknowledged."""
+        self.leaving.set()
+        self.work.set()
+
+    def drop(self, error: ChatlabError) -> None:
+        """End without a goodbye; the first error counts."""
+        self.error = self.error or error
+        self.dropped.set()
 
     @abstractmethod
     async def read(self) -> Frame | None:
-        """The next frame; None when the peer said goodbye."""
+        """The next frame; None when the peer said goodbye, or may have: the last frame that
+        we write tells.
+
+        Raises:
+            LineBroke, and InvalidInput for what is no frame.
+        """
 
     @abstractmethod
     async def write(self, letters: Sequence[Letter], acked: int) -> None:
-        """Write one frame."""
+        """Write one frame.
+
+        Raises:
+            LineBroke.
+        """
+
+    @abstractmethod
+    async def write_last(self, acked: int) -> None:
+        """Write what is left to acknowledge, and the goodbye.
+
+        Raises:
+            LineBroke.
+        """
 
     @abstractmethod
     async def close(self) -> None:
-        """End it: with a goodbye when ``leaving`` is set."""
+        """End it now."""
 
 
 class CallersLine(Line):
     """Our call. Made by :meth:`dial`."""
+
+    goodbye_is_answered = True
 
     def __init__(self, peer: str, incarnation: int, channel: Any, call: Any) -> None:
         super().__init__(peer, incarnation)
@@ -76,14 +118,16 @@ class CallersLine(Line):
 
     @classmethod
     async def dial(
-        cls, life: Life, peer: str, address: ServerAddress, ticket: str
+        cls, life: Life, peer: str, address: ServerAddress, ticket: str, proof: str
     ) -> CallersLine:
         """Call ``peer``. Whoever calls bounds the time.
+
+        Args:
+            proof: what the peer, and nobody else, is told when it redeems the ticket.
 
         Raises:
             ChatRefused: it does not want to talk.
             PeerAway: nobody answers there, or not the one who is called.
-            Taken: a newer life of our own client has called or claimed the name.
         """
         channel = open_channel(address, life.settings)
         try:
@@ -95,6 +139,11 @@ class CallersLine(Line):
             first = await call.read()
             if first is grpc.aio.EOF:
                 raise PeerAway(f"{peer} has just left.")
+            if first is None or not hmac.compare_digest(first.proof.encode(), proof.encode()):
+                # Its port may be another program's by now.
+                raise PeerAway(f"Whoever answers at {address} is not {peer}.")
+            if first.letters or first.acked:
+                raise PeerAway(f"{peer} does not keep to the protocol.")
             return cls(peer, first.incarnation, channel, call)
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as failure:
             error = await _why(call, failure)
@@ -105,41 +154,69 @@ class CallersLine(Line):
             raise
 
     async def read(self) -> Frame | None:
-        frame = await self._call.read()
+        with _breaking():
+            frame = await self._call.read()
+        if frame is None:  # what gRPC makes of bytes that are no message
+            raise InvalidInput(f"{self.peer} sent what is no frame.")
         return None if frame is grpc.aio.EOF else Frame(frame.letters, frame.acked)
 
     async def write(self, letters: Sequence[Letter], acked: int) -> None:
-        try:
+        with _breaking():
             await self._call.write(pb.TalkRequest(letters=letters, acked=acked))
-        except asyncio.InvalidStateError as ended:  # its reader knows why
-            raise await _why(self._call, ended) from ended
+
+    async def write_last(self, acked: int) -> None:
+        if self._call.done():  # with the peer's goodbye, or its reader knows why
+            return
+        if acked:
+            await self.write([], acked)
+        with _breaking():
+            await self._call.done_writing()
 
     async def close(self) -> None:
-        if self.leaving.is_set() and not self._call.done():
-            await self._call.done_writing()
         await self._channel.close()
 
 
 class AnswerersLine(Line):
-    """A call that our endpoint serves; it ends when the handler returns."""
+    """A call that our endpoint serves; it ends when the handler returns, or aborts it."""
+
+    goodbye_is_answered = False
 
     def __init__(self, peer: str, incarnation: int, context: Any) -> None:
         super().__init__(peer, incarnation)
         self._context = context
 
-    async def accept(self, mine: int) -> None:
-        """Say that we talk, and which life of ours this is."""
-        await self._context.write(pb.TalkResponse(incarnation=mine))
+    async def accept(self, mine: int, proof: str) -> None:
+        """Say that we talk, which life of ours this is, and that it is really we."""
+        with _breaking():
+            await self._context.write(pb.TalkResponse(incarnation=mine, proof=proof))
 
     async def read(self) -> Frame | None:
-        frame = await self._context.read()
+        with _breaking():
+            frame = await self._context.read()
         return None if frame is grpc.aio.EOF else Frame(frame.letters, frame.acked)
 
     async def write(self, letters: Sequence[Letter], acked: int) -> None:
-        await self._context.write(pb.TalkResponse(letters=letters, acked=acked))
+        with _breaking():
+            await self._context.write(pb.TalkResponse(letters=letters, acked=acked))
+
+    async def write_last(self, acked: int) -> None:
+        # To this end of a stream a goodbye and a crash look the same when read; after a crash
+        # nothing can be written. So something is, in any case.
+        await self.write([], acked)
 
     async def close(self) -> None:
-        """The handler's return says it."""
+        """The handler's end says it."""
+
+
+@contextmanager
+def _breaking() -> Iterator[None]:
+    """What gRPC raises when the other end is gone, and for what is no message."""
+    try:
+        yield
+    except (grpc.aio.AioRpcError, grpc.aio.BaseError, asyncio.InvalidStateError) as error:
+        raise LineBroke from error
+    except DecodeError as error:
+        raise InvalidInput("That is no frame.") from error
 
 
 async def _why(call: Any, failure: Exception) -> grpc.aio.AioRpcError:
@@ -155,7 +232,8 @@ async def _why(call: Any, failure: Exception) -> grpc.aio.AioRpcError:
 
 
 def _refusal(peer: str, address: ServerAddress, failure: grpc.aio.AioRpcError) -> ChatlabError:
-    kind = REFUSALS.get(failure.code())
-    if kind is not None:
-        return kind(failure.details() or failure.code().name)
-    return PeerAway(f"{peer} does not answer at {address} ({failure.code().name}).")
+    """A refused call. But for a refusal to talk, all that counts is that it is not there."""
+    code, said = failure.code(), (failure.details() or "")[:REASON_CHARACTERS]
+    if code == grpc.StatusCode.FAILED_PRECONDITION:
+        return ChatRefused(said or code.name)
+    return PeerAway(f"{peer} does not answer at {address} ({code.name}: {said}).")

@@ -73,8 +73,10 @@ class _Part:
     job: Job
     start: int
     stop: int
-    #: They have left at least once.
+    #: They have left, and may have been taken.
     left: bool = False
+    #: The same for connections before the present one.
+    doubtful: bool = False
 
     def __len__(self) -> int:
         return self.stop - self.start
@@ -85,7 +87,7 @@ class _Part:
 
     def split(self, count: int) -> _Part:
         """Cut off the first ``count`` messages."""
-        first = _Part(self.job, self.start, self.start + count, self.left)
+        first = _Part(self.job, self.start, self.start + count, self.left, self.doubtful)
         self.start += count
         return first
 
@@ -219,8 +221,14 @@ class Outbox:
                     asyncio.get_running_loop().time() + self._life.settings.send_seconds
                 )
 
-    def rewind(self) -> None:
-        """The connection is lost: what was in flight waits again, before all else."""
+    def rewind(self, untaken: bool = False) -> None:
+        """The connection is lost: what was in flight waits again, before all else.
+
+        Args:
+            untaken: the other side has left in order; what it did not answer, it did not take.
+        """
+        for part in self._flying:
+            part.doubtful = part.left = part.doubtful or not untaken
         self._waiting.extendleft(reversed(self._flying))
         self._flying.clear()
         self._in_flight = 0

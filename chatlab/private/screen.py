@@ -8,6 +8,10 @@ from chatlab.client import Life, OnMessage
 from chatlab.messages import Message
 from chatlab.private.outbox import chat_of
 
+#: A Lamport clock beyond this is no count of anything, and is not followed: ours would soon fit
+#: into no letter.
+CLOCK_LIMIT = 2**53
+
 
 class Screen:
     """Shows what arrives, and drops the second copies.
@@ -31,7 +35,7 @@ class Screen:
         """What one sender sent: to the user, but for what this life was shown already."""
         life, sender = self._life, messages[0].sender
         chat = chat_of(sender, life.user)
-        life.clock.see(*[message.clock for message in messages])
+        life.clock.see(*[x.clock for x in messages if x.clock < CLOCK_LIMIT])
         # Ids are unique per sender only: nobody can make another's message look seen.
         new = self._seen.add_all([f"{sender}/{message.id}" for message in messages])
         fresh = list(compress(messages, new))

@@ -34,6 +34,8 @@ from chatlab.v1 import private_chat_pb2 as pb
 
 #: Longest message id, bytes.
 ID_BYTES = 256
+#: Seconds since the epoch at the end of the year 9999, the last that a calendar can show.
+LATEST = 253_402_300_800
 
 #: What a receiving stream may have handed out and not yet seen acknowledged.
 WINDOW_MESSAGES = 1_000
@@ -112,6 +114,8 @@ def fault_of_letter(message: Message) -> str:
         return f"A message id has 1 to {ID_BYTES} bytes."
     if not message.body or size_of(message.body) > BODY_BYTES:
         return f"A body has 1 to {BODY_BYTES:,} bytes."
+    if not 0 <= message.sent_at < LATEST:  # also what is no number
+        return "A letter was sent at no time that there is."
     return ""
 
 

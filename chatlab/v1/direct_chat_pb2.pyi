@@ -28,11 +28,13 @@ class Hello(_message.Message):
     def __init__(self, caller: _Optional[str] = ..., peer: _Optional[str] = ..., ticket: _Optional[str] = ...) -> None: ...
 
 class TalkResponse(_message.Message):
-    __slots__ = ("incarnation", "letters", "acked")
+    __slots__ = ("incarnation", "letters", "acked", "proof")
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     LETTERS_FIELD_NUMBER: _ClassVar[int]
     ACKED_FIELD_NUMBER: _ClassVar[int]
+    PROOF_FIELD_NUMBER: _ClassVar[int]
     incarnation: int
     letters: _containers.RepeatedCompositeFieldContainer[_letter_pb2.Letter]
     acked: int
-    def __init__(self, incarnation: _Optional[int] = ..., letters: _Optional[_Iterable[_Union[_letter_pb2.Letter, _Mapping]]] = ..., acked: _Optional[int] = ...) -> None: ...
+    proof: str
+    def __init__(self, incarnation: _Optional[int] = ..., letters: _Optional[_Iterable[_Union[_letter_pb2.Letter, _Mapping]]] = ..., acked: _Optional[int] = ..., proof: _Optional[str] = ...) -> None: ...

@@ -47,8 +47,9 @@ class DirectChatServiceServicer(object):
     """
 
     def Talk(self, request_iterator, context):
-        """One conversation. The caller's first frame is a hello; initial metadata say that the peer
-        accepted. Closing the caller's side, or the peer's end with OK, is a goodbye.
+        """One conversation. The caller's first frame is a hello; the peer's first frame says that it
+        accepted. Closing the caller's side, or the peer's end with OK, is a goodbye. The peer
+        answers the caller's with a last frame and its own.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -276,6 +276,151 @@ async def test_a_presence_comes_back_after_redis_was_away(
     await link.close()
 
 
+# Finding one user, and when it was last there
+
+
+async def test_a_user_is_found_where_it_claimed_its_presence_while_its_lease_lives(
+    registry: Registry,
+) -> None:
+    await registry.create_account("ana", "s1")
+    assert await registry.find_user("ana") is None, "an account is no presence"
+    assert await registry.find_user("nobody") is None
+    life = await registry.claim("ana", "s1", "127.0.0.1:7")
+    assert await registry.find_user("ana") == "127.0.0.1:7"
+    await registry.claim("ana", "s1", "127.0.0.1:8 and a half")
+    assert await registry.find_user("ana") == "127.0.0.1:8 and a half"
+    await registry.depart("ana", life)
+    assert await registry.find_user("ana") is not None, "an older life's departure"
+
+    async def gone() -> bool:
+        return await registry.find_user("ana") is None
+
+    await until(gone)
+
+
+async def test_who_has_departed_is_not_found_and_was_last_seen_then(
+    registry: Registry, redis: Redis
+) -> None:
+    assert await registry.last_seen("ana") == (False, 0.0)
+    life = await registry.claim("ana", "s1", "here")
+    before = await redis_clock(redis)
+    there, at = await registry.last_seen("ana")
+    assert there and before - 0.001 <= at <= await redis_clock(redis)
+    before = await redis_clock(redis)
+    await registry.depart("ana", life)
+    after = await redis_clock(redis)
+    assert await registry.find_user("ana") is None
+    there, at = await registry.last_seen("ana")
+    assert not there and before - 0.001 <= at <= after
+    assert await registry.last_seen("ana") == (False, at), "it does not go on"
+    await registry.claim("ana", "s1", "back", life)
+    assert (await registry.last_seen("ana"))[0]
+
+
+async def test_who_crashed_was_last_seen_when_its_lease_ended(
+    registry: Registry, redis: Redis
+) -> None:
+    before = await redis_clock(redis)
+    await registry.claim("ana", "s1", "here")
+    after = await redis_clock(redis)
+
+    async def gone() -> bool:
+        return not (await registry.last_seen("ana"))[0]
+
+    await until(gone)
+    _, at = await registry.last_seen("ana")
+    assert before + LEASE - 0.001 <= at <= after + LEASE + 0.001
+
+
+# Tickets
+
+
+async def test_a_ticket_says_who_calls_and_proves_who_was_called(
+    registry: Registry, other: Registry
+) -> None:
+    ana = await registry.claim("ana", "s1", "here")
+    bob = await other.claim("bob", "s2", "there")
+    ticket, proof = await registry.issue_ticket("ana", ana, "bob")
+    assert ticket != proof
+    assert await other.redeem_ticket(ticket, "ana", "bob", bob) == (ana, proof)
+
+
+async def test_a_ticket_is_good_once(registry: Registry, other: Registry) -> None:
+    ana = await registry.claim("ana", "s1", "here")
+    bob = await other.claim("bob", "s2", "there")
+    ticket, _ = await registry.issue_ticket("ana", ana, "bob")
+    answers = await asyncio.gather(
+        *(other.redeem_ticket(ticket, "ana", "bob", bob) for _ in range(20))
+    )
+    assert len([answer for answer in answers if answer]) == 1
+
+
+async def test_a_ticket_is_good_for_its_caller_and_its_peer_only(
+    registry: Registry, other: Registry
+) -> None:
+    ana = await registry.claim("ana", "s1", "here")
+    bob = await other.claim("bob", "s2", "there")
+    eva = await other.claim("eva", "s3", "there")
+    for caller, peer, life in (("eva", "bob", bob), ("ana", "eva", eva), ("", "bob", bob)):
+        ticket, _ = await registry.issue_ticket("ana", ana, "bob")
+        assert await other.redeem_ticket(ticket, caller, peer, life) is None
+        assert await other.redeem_ticket(ticket, "ana", "bob", bob) is None, "it is used up"
+    for guess in ("", "guess", "*"):
+        assert await other.redeem_ticket(guess, "ana", "bob", bob) is None
+
+
+async def test_a_ticket_of_an_older_life_is_no_good(
+    registry: Registry, other: Registry
+) -> None:
+    ana = await registry.claim("ana", "s1", "here")
+    bob = await other.claim("bob", "s2", "there")
+    ticket, _ = await registry.issue_ticket("ana", ana, "bob")
+    await registry.claim("ana", "s1", "elsewhere")
+    assert await other.redeem_ticket(ticket, "ana", "bob", bob) is None
+
+
+async def test_an_older_life_neither_issues_nor_redeems_and_is_told_that_it_is_over(
+    registry: Registry, other: Registry
+) -> None:
+    ana = await registry.claim("ana", "s1", "here")
+    bob = await other.claim("bob", "s2", "there")
+    ticket, _ = await registry.issue_ticket("ana", ana, "bob")
+    newer = await other.claim("bob", "s2", "elsewhere")
+    with pytest.raises(Taken, match="bob"):
+        await other.issue_ticket("bob", bob, "ana")
+    with pytest.raises(Taken, match="bob"):
+        await other.redeem_ticket(ticket, "ana", "bob", bob)
+    assert await other.redeem_ticket(ticket, "ana", "bob", newer), "it was not used up"
+
+
+async def test_who_has_not_claimed_a_name_neither_issues_nor_redeems_for_it(
+    registry: Registry, other: Registry
+) -> None:
+    ana = await registry.claim("ana", "s1", "here")
+    bob = await registry.claim("bob", "s2", "here")
+    ticket, _ = await registry.issue_ticket("ana", ana, "bob")
+    with pytest.raises(InvalidInput, match="ana"):
+        await other.issue_ticket("ana", ana, "bob")
+    with pytest.raises(InvalidInput, match="bob"):
+        await other.redeem_ticket(ticket, "ana", "bob", bob)
+
+
+async def test_a_ticket_ends_by_itself(
+    registry: Registry, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chatlab.discovery.redis.TICKET_MS", 50)
+    ana = await registry.claim("ana", "s1", "here")
+    bob = await registry.claim("bob", "s2", "here")
+    ticket, _ = await registry.issue_ticket("ana", ana, "bob")
+
+    async def gone() -> bool:
+        with mapped(redis.address):
+            return not await redis.driver.exists(redis.key(f"ticket:{ticket}"))
+
+    await until(gone)
+    assert await registry.redeem_ticket(ticket, "ana", "bob", bob) is None
+
+
 # Groups
 
 

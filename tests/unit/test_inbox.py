@@ -35,6 +35,60 @@ def test_a_waiter_is_woken_by_what_comes_from_another_thread() -> None:
     assert inbox.wait(lambda: inbox.received[0] if inbox.received else None, 5) is not None
 
 
+def own(id: str, incarnation: int = 1) -> Message:
+    return Message(id, "bob", incarnation, "ana", "hola", 1, 0.0, 1)
+
+
+def delivered(inbox: Inbox) -> str:
+    return "".join(message.id for message in inbox.delivered())
+
+
+def test_what_was_reached_stands_for_what_was_sent_before_it() -> None:
+    inbox = Inbox("bob")
+    inbox.feed("Sent", [own("1"), own("2")])
+    inbox.feed("Delivered", [message("a", "ana")])
+    inbox.feed("Sent", [own("3")])
+    assert delivered(inbox) == ""
+    inbox.feed("Reached", ["2"])
+    assert delivered(inbox) == "12"
+    inbox.feed("Reached", ["3", "1"])  # an older one may be told later
+    assert delivered(inbox) == "123"
+
+
+def test_each_life_is_reached_by_itself() -> None:
+    inbox = Inbox("bob")
+    inbox.feed("Sent", [own("1"), own("2"), own("3", 2), own("4", 2)])
+    inbox.feed("Reached", ["3"])
+    assert delivered(inbox) == "3"
+    inbox.feed("Reached", ["1"])
+    assert delivered(inbox) == "13"
+
+
+def test_what_was_not_accepted_is_not_delivered_by_what_came_after_it() -> None:
+    inbox = Inbox("bob")
+    inbox.feed("Sent", [own("1"), own("2"), own("3")])
+    inbox.feed("Failed", ["1"])
+    inbox.feed("Uncertain", ["2"])
+    inbox.feed("Reached", ["3"])
+    assert delivered(inbox) == "3"
+    inbox.feed("Reached", ["2"])  # the doubt is over
+    assert delivered(inbox) == "23"
+
+
+def test_what_is_sent_again_counts_from_then_on() -> None:
+    inbox = Inbox("bob")
+    inbox.feed("Sent", [own("1")])
+    inbox.feed("Uncertain", ["1"])
+    inbox.feed("Sent", [own("2")])
+    inbox.feed("Reached", ["2"])
+    inbox.feed("Sent", [own("1")])
+    assert delivered(inbox) == "2", "nobody has acknowledged the second copy"
+    assert [m.id for m in inbox.messages] == ["1", "2"]
+    inbox.feed("Sent", [own("3")])
+    inbox.feed("Reached", ["3"])
+    assert delivered(inbox) == "123"
+
+
 def test_waiting_ends_at_its_timeout() -> None:
     assert Inbox("bob").wait(lambda: None, 0.01) is None
 

@@ -173,6 +173,20 @@ def test_who_left_with_exit_does_not_come_back_by_itself() -> None:
     assert found.waiting() == {(PRIVATE, "bob"): 1}
 
 
+def test_a_direct_line_that_is_lost_is_called_again_when_there_is_something_to_say() -> None:
+    lost = ("Disconnected", 0.0, "bob", 1, PRIVATE, "the line broke")
+    found = due(on("ana"), on("bob"), on("ana", PRIVATE), on("bob", PRIVATE), lost)
+    assert found.reconnecting() == []
+    assert found.deliverable() == found.waiting() == {}
+
+
+def test_what_was_confirmed_over_a_direct_line_is_about_to_be_known_as_shown() -> None:
+    """Receiver and sender may be processes whose facts come by different ways."""
+    rows = [on("bob"), on("bob", PRIVATE), sent("1", PRIVATE, "bob"), confirmed("1", PRIVATE)]
+    assert due(*rows).deliverable() == {(PRIVATE, "bob"): 1}
+    assert due(*rows, delivered("1", PRIVATE, "bob")).deliverable() == {}
+
+
 def test_nobody_waits_for_a_connection_while_its_fault_goes_on() -> None:
     rows: list[tuple[Any, ...]] = [
         ("FaultBegan", 0.0, "", 0, "", "kill", "rabbitmq"),
