@@ -8,7 +8,7 @@ cold start          RabbitMQ's own boot, taken from its log, same start   1.2
 warm start          1 s                                                   ratio 1
 ==================  ====================================================  =========
 
-Those of the private chats are in ``private``.
+Those of the private chats are in ``private`` and ``idle``.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from chatlab.bench.idle import idle_users
 from chatlab.bench.private import private_messages
 from chatlab.bench.report import Figure
 from chatlab.lab import Lab
@@ -73,4 +74,5 @@ FIGURES: dict[str, Callable[[int], Iterator[Figure]]] = {
     "cold": cold_start,
     "warm": warm_start,
     "private": private_messages,
+    "idle": idle_users,
 }

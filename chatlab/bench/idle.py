@@ -24,7 +24,7 @@ import resource
 import sys
 import tempfile
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,6 +32,7 @@ from typing import Any
 
 import psutil
 
+from chatlab.bench.report import Figure
 from chatlab.client import Life, new_secret
 from chatlab.discovery.redis import Registry
 from chatlab.messages import private
@@ -78,7 +79,18 @@ class Idle:
     @property
     def met(self) -> bool:
         """Whether the goal is met in this run."""
-        return self.megabytes < MOST_MB * self.users / USERS and self.percent < MOST_PERCENT
+        return all(figure.met for figure in self.figures())
+
+    def figures(self) -> Iterator[Figure]:
+        """Both goals, that of the memory for as many users as there are."""
+        name = f"{self.users:,} idle users, {self.backend.removeprefix('mailbox-')}"
+        most_mb = MOST_MB * self.users / USERS
+        for what, ours, most, unit in (
+            ("memory", self.megabytes, most_mb, "MB"),
+            ("processor", self.percent, MOST_PERCENT, "%"),
+        ):
+            base = f"{most:g} {unit}"
+            yield Figure(f"{name}: {what}", [ours], [most], base, at_most=1.0, unit=unit)
 
     def row(self) -> dict[str, object]:
         """A row of the report."""
@@ -138,6 +150,12 @@ async def idle(
     finally:
         await connection.close()
     return Idle(backend, stage, users, grown / 1e6, 100 * spent / seconds)
+
+
+def idle_users(_rounds: int) -> Iterator[Figure]:
+    """The promise for 1,000 users, over each store."""
+    for one in asyncio.run(_all(["full"], BACKENDS, USERS)):
+        yield from one.figures()
 
 
 def name_of(number: int) -> str:

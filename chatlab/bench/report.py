@@ -11,7 +11,7 @@ from chatlab.tables import Table
 
 @dataclass(frozen=True)
 class Figure:
-    """One ratio of seconds, one sample a round or more; with one of the two goals."""
+    """One ratio, of seconds mostly, one sample a round or more; with one of the two goals."""
 
     name: str
     ours: Sequence[float]
@@ -21,6 +21,8 @@ class Figure:
     at_most: float | None = None
     #: … or it is at least so many times as fast.
     at_least: float | None = None
+    #: Of the samples; seconds are shown in the unit that suits them.
+    unit: str = "s"
 
     @property
     def ratio(self) -> float:
@@ -43,8 +45,8 @@ class Figure:
             "ratio": f"{self.ratio:.2f}" if most else f"{self.ratio:.1f} x",
             "goal": f"<= {self.at_most:g}" if most else f">= {self.at_least:g} x",
             "met": self.met,
-            "chatlab": _spread(self.ours),
-            "base": _spread(self.base),
+            "chatlab": _spread(self.ours, self.unit),
+            "base": _spread(self.base, self.unit),
             "base is": self.base_name,
         }
 
@@ -66,14 +68,11 @@ def table(figures: Sequence[Figure]) -> Table:
     return Table((figure.row() for figure in figures), "chatlab against the bare library")
 
 
-def _spread(samples: Sequence[float]) -> str:
+def _spread(samples: Sequence[float], unit: str) -> str:
     """Median and the middle half, in a readable unit."""
     low, middle, high = (
         statistics.quantiles(samples, n=4) if len(samples) > 1 else [samples[0]] * 3
     )
-    unit, factor = next(
-        (unit, factor)
-        for unit, factor in (("s", 1.0), ("ms", 1e3), ("µs", 1e6))
-        if middle * factor >= 1 or unit == "µs"
-    )
+    units = (("s", 1.0), ("ms", 1e3), ("µs", 1e6)) if unit == "s" else ((unit, 1.0),)
+    unit, factor = next((one for one in units if middle * one[1] >= 1), units[-1])
     return f"{middle * factor:.2f} {unit} ({low * factor:.2f}–{high * factor:.2f})"

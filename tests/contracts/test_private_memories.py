@@ -16,16 +16,8 @@ from chatlab.private.mailbox import Hold, Mailboxes
 from chatlab.private.memory import MemoryMailboxes
 from chatlab.private.redis import RedisMailboxes
 from chatlab.resp import Redis
-from chatlab.services.addresses import RabbitAddress, RedisAddress
 
 CLOCK = itertools.count(1)
-
-
-@pytest.fixture
-async def redis(namespace: tuple[RabbitAddress, RedisAddress]) -> AsyncIterator[Redis]:
-    made = Redis(namespace[1])
-    yield made
-    await made.close()
 
 
 @pytest.fixture(params=["mailbox-memory", "mailbox-redis"])
