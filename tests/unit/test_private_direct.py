@@ -24,6 +24,7 @@ from chatlab.journal import (
     Uncertain,
 )
 from chatlab.messages import BODY_BYTES, Receipt
+from chatlab.private.line import AnswerersLine
 from chatlab.private.screen import CLOCK_LIMIT
 from chatlab.services.addresses import ServerAddress
 from chatlab.v1 import direct_chat_pb2 as pb
@@ -521,6 +522,24 @@ async def test_who_is_called_while_it_closes_is_not_there() -> None:
         assert (receipt.outcome, receipt.error) == ("failed", "PeerAway")
         assert (await stock.refusal())[0] == Code.NOT_FOUND
         assert rig.facts(Connected) == []
+
+
+async def test_who_closes_just_when_it_has_accepted_does_not_stay_on_the_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with direct_rig() as rig:
+        ana, bob = await rig.online("ana"), await rig.online("bob")
+        accept = AnswerersLine.accept
+
+        async def accept_and_close(line: AnswerersLine, mine: int, proof: str) -> None:
+            await accept(line, mine, proof)
+            await bob.client.close()
+
+        monkeypatch.setattr(AnswerersLine, "accept", accept_and_close)
+        (receipt,) = await ana.send(bob, "hola")
+        assert receipt.outcome in ("failed", "uncertain")
+        assert bob.shown == []
+        assert bob.client.state()["conversations"] == []
 
 
 async def test_a_call_that_fails_is_all_the_same_when_the_peer_has_called_meanwhile() -> None:
