@@ -228,18 +228,18 @@ class Listener:
                 await self._read_on()
         except ChatlabError as error:
             self.lost = error
-        self._news.set()
+        finally:
+            self._news.set()
 
     async def _read_on(self) -> None:
         asked = False
         while True:
-            try:
-                reply = await self._connection.read_response(
-                    timeout=self._quiet_seconds, disconnect_on_error=False
-                )
-            except driver_errors.TimeoutError:
+            reply = await self._connection.read_response(
+                timeout=self._quiet_seconds, disconnect_on_error=False
+            )
+            if reply is None:  # nothing came in that time
                 if asked:
-                    raise
+                    raise driver_errors.TimeoutError("no answer to PING")
                 asked = True
                 await self._connection.send_command("PING", check_health=False)
                 continue
@@ -264,6 +264,8 @@ class Listener:
                 return []
             if self.lost is not None:
                 raise self.lost
+            if self._reader is not None and self._reader.done():
+                self._reader.result()  # a mistake of ours, not of the network
             self._news.clear()
             await self._news.wait()
         found = list(self._arrived)
