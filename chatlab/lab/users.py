@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from chatlab import messages as m
 from chatlab.backends import PRIVATE
 from chatlab.errors import ChatClosed, InvalidInput, NotPossible
+from chatlab.groups import guarantees
 from chatlab.lab.chats import GroupChat, InsultChannel, PrivateChat, check_options
 from chatlab.lab.seat import Membership, Seat, member_chat
 from chatlab.tables import card
@@ -153,6 +154,8 @@ class User:
         if self._seat.process:
             self._refuse_memory(name, backend)
         found = self.lab._call(self._seat.do("group", name=name, backend=backend))
+        if guarantees(found).tier == "stand-in":
+            self.lab.current.journal.header["tier"] = "stand-in"
         if name not in self._seat.groups:
             self._seat.groups[name] = Membership(found)
             self._seat.inbox(chat).resume()
