@@ -71,7 +71,15 @@ Known = Mapping[str, Mapping[str, Option]]
 PRIVATE: Known = {"mailbox-redis": {}, "mailbox-memory": {}, "direct": {}, "as-reported": {}}
 #: Those of them that keep messages in their chat server's own memory.
 IN_MEMORY = frozenset({"mailbox-memory", "as-reported"})
-GROUPS: Known = {"rabbitmq-durable": {}, "rabbitmq-transient": {}}
+GROUPS: Known = {
+    "rabbitmq-durable": {},
+    "rabbitmq-transient": {},
+    "redis-pubsub": {},
+    "redis-stream": {"maxlen": count(0)},
+    "memory": {"maxlen": count(0)},
+}
+#: Those of them that keep nothing for a member that is not connected.
+FORGETFUL = frozenset({"rabbitmq-transient", "redis-pubsub", "as-reported"})
 INSULTS: Known = {
     "rabbitmq": {
         "prefetch": count(1),
@@ -79,6 +87,12 @@ INSULTS: Known = {
         "work": seconds(0.0),
     },
 }
+
+
+def forgets_the_absent(backend: str) -> bool:
+    """Whether this group backend keeps nothing for a member that is not connected."""
+    name, _, options = backend.partition(":")
+    return name in FORGETFUL and "persistent=yes" not in options.split(",")
 
 
 def parse_backend(text: str, known: Known = GROUPS) -> tuple[str, dict[str, Any]]:

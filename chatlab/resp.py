@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 from urllib.parse import quote
+from weakref import WeakSet
 
 import redis.asyncio
 from redis import exceptions as driver_errors
@@ -38,6 +40,9 @@ from chatlab.services.addresses import RedisAddress
 CONNECTIONS = 50
 #: How long closing waits for the goodbyes of sockets whose other side does not read.
 CLOSE_SECONDS = 1.0
+
+#: Messages that a listener reads ahead of whoever takes them.
+AHEAD_MESSAGES = 500
 
 #: Answers by which Redis says that it cannot work now; the command was not run.
 _NOT_READY = ("LOADING", "MISCONF", "READONLY", "MASTERDOWN", "NOREPLICAS", "BUSY", "TRYAGAIN")
@@ -77,26 +82,25 @@ class Redis:
         connection: type[redis.asyncio.Connection] = (
             redis.asyncio.SSLConnection if address.tls else redis.asyncio.Connection
         )
-        #: The driver, for plain commands; wrap them in :func:`mapped`.
-        self.driver: redis.asyncio.Redis = redis.asyncio.Redis.from_pool(
-            _Pool(
-                max_connections=CONNECTIONS,
-                timeout=deadline,
-                connection_class=connection,
-                host=address.host,
-                port=address.port,
-                username=address.user or None,
-                password=address.password or None,
-                db=address.db,
-                protocol=2,
-                decode_responses=True,
-                socket_timeout=deadline,
-                socket_connect_timeout=deadline,
-                socket_keepalive=True,
-                retry=Retry(NoBackoff(), 0),
-                client_name=quote(name, safe="/:@") or None,
-            )
+        self._pool = _Pool(
+            max_connections=CONNECTIONS,
+            timeout=deadline,
+            connection_class=connection,
+            host=address.host,
+            port=address.port,
+            username=address.user or None,
+            password=address.password or None,
+            db=address.db,
+            protocol=2,
+            decode_responses=True,
+            socket_timeout=deadline,
+            socket_connect_timeout=deadline,
+            socket_keepalive=True,
+            retry=Retry(NoBackoff(), 0),
+            client_name=quote(name, safe="/:@") or None,
         )
+        #: The driver, for plain commands; wrap them in :func:`mapped`.
+        self.driver: redis.asyncio.Redis = redis.asyncio.Redis.from_pool(self._pool)
 
     def key(self, *parts: str) -> str:
         """A key of this lab: the prefix and the parts joined by ``:``."""
@@ -147,11 +151,140 @@ class Redis:
             if message["type"] == "subscribe":
                 channels.discard(message["channel"])
 
+    def abandon(self) -> None:
+        """Drop all connections at once, listeners' too, as in a crash: no goodbye."""
+        for connection in list(self._pool.made):
+            connection._close()
+
     async def close(self) -> None:
         """Close all connections; never raises for a Redis that is gone."""
         with suppress(TimeoutError, OSError, driver_errors.RedisError):
             async with asyncio.timeout(CLOSE_SECONDS):
                 await self.driver.aclose()
+
+
+class Listener:
+    """A connection that only listens. Its loss is an error, never repaired in silence.
+
+    ``open`` once; ``take`` what has arrived; ``close``. A task reads ahead, at most
+    :data:`AHEAD_MESSAGES`, then leaves the rest to TCP and to Redis' own buffer, which has
+    a limit, too: Redis ends the connection of a subscriber that is too slow.
+
+    Args:
+        redis: whose address and credentials are used; the connection is not of its pool.
+        quiet_seconds: after so long without a word a PING asks; after as long again
+            without an answer the connection is lost.
+    """
+
+    def __init__(self, redis: Redis, quiet_seconds: float) -> None:
+        self._redis = redis
+        self._quiet_seconds = quiet_seconds
+        self._connection: Any = None
+        self._arrived: deque[tuple[str, str]] = deque()
+        self._news = asyncio.Event()
+        self._room = asyncio.Event()
+        self._reader: asyncio.Task[None] | None = None
+        self._stopped = False
+        #: Why the connection is lost.
+        self.lost: ChatlabError | None = None
+
+    async def open(self, channels: Sequence[str], *look: Sequence[str]) -> list[Any]:
+        """Subscribe, and run the commands ``look`` in the same transaction: nothing is
+        published between their answers and the subscription.
+
+        Returns:
+            The answers of ``look``.
+
+        Raises:
+            ServiceUnavailable: not reached.
+            SendUncertain: the connection broke; trying again is safe.
+            ScriptError: Redis refused a command.
+        """
+        connection = self._connection = self._redis._pool.make_connection()
+        # One channel a command: then each answer of the transaction is one reply.
+        commands = [*look, *(("SUBSCRIBE", channel) for channel in channels)]
+        try:
+            with mapped(self._redis.address):
+                with _reaching():
+                    await connection.connect()
+                for words in (("MULTI",), *commands, ("EXEC",)):
+                    await connection.send_command(*words, check_health=False)
+                for _ in range(len(commands) + 1):  # OK, QUEUED, QUEUED, …
+                    await connection.read_response()
+                answers: list[Any] = await connection.read_response()
+        except BaseException:
+            connection._close()
+            raise
+        for answer in answers:
+            if isinstance(answer, Exception):
+                connection._close()
+                raise _translate(answer, self._redis.address) from answer
+        self._reader = asyncio.create_task(self._read())
+        return answers[: len(look)]
+
+    async def _read(self) -> None:
+        try:
+            with mapped(self._redis.address):
+                await self._read_on()
+        except ChatlabError as error:
+            self.lost = error
+        finally:
+            self._news.set()
+
+    async def _read_on(self) -> None:
+        asked = False
+        while True:
+            reply = await self._connection.read_response(
+                timeout=self._quiet_seconds, disconnect_on_error=False
+            )
+            if reply is None:  # nothing came in that time
+                if asked:
+                    raise driver_errors.TimeoutError("no answer to PING")
+                asked = True
+                await self._connection.send_command("PING", check_health=False)
+                continue
+            asked = False
+            if reply[0] == "message":
+                self._arrived.append((reply[1], reply[2]))
+                self._news.set()
+                while len(self._arrived) >= AHEAD_MESSAGES:
+                    self._room.clear()
+                    await self._room.wait()
+
+    async def take(self) -> list[tuple[str, str]]:
+        """What has arrived, as (channel, text), oldest first; waits for the first one.
+        Empty: :meth:`stop` was called and nothing is left.
+
+        Raises:
+            ServiceUnavailable, SendUncertain: the connection is lost; what had arrived
+                before was taken.
+        """
+        while not self._arrived:
+            if self._stopped:
+                return []
+            if self.lost is not None:
+                raise self.lost
+            if self._reader is not None and self._reader.done():
+                self._reader.result()  # a mistake of ours, not of the network
+            self._news.clear()
+            await self._news.wait()
+        found = list(self._arrived)
+        self._arrived.clear()
+        self._room.set()
+        return found
+
+    def stop(self) -> None:
+        """Read no more; what has arrived may still be taken."""
+        self._stopped = True
+        if self._reader is not None:
+            self._reader.cancel()
+        self._news.set()
+
+    def close(self) -> None:
+        """Stop, and drop the connection."""
+        self.stop()
+        if self._connection is not None:
+            self._connection._close()
 
 
 class _NotReached(driver_errors.ConnectionError):
@@ -161,13 +294,30 @@ class _NotReached(driver_errors.ConnectionError):
 class _Pool(redis.asyncio.BlockingConnectionPool):
     """A bounded pool that tells "not reached" from "broke afterwards"."""
 
+    def __init__(self, **options: Any) -> None:
+        #: Every connection that still exists, idle or in use.
+        self.made: WeakSet[Any] = WeakSet()
+        super().__init__(**options)
+
+    def make_connection(self) -> Any:
+        connection = super().make_connection()  # type: ignore[no-untyped-call]
+        self.made.add(connection)
+        return connection
+
     async def get_connection(self, *args: Any, **options: Any) -> Any:
-        try:
+        with _reaching():
             return await super().get_connection(*args, **options)  # type: ignore[no-untyped-call]
-        except (driver_errors.AuthenticationError, driver_errors.BusyLoadingError):
-            raise
-        except (driver_errors.ConnectionError, driver_errors.TimeoutError) as error:
-            raise _NotReached(str(error)) from error
+
+
+@contextmanager
+def _reaching() -> Iterator[None]:
+    """What fails inside has not left this machine."""
+    try:
+        yield
+    except (driver_errors.AuthenticationError, driver_errors.BusyLoadingError):
+        raise
+    except (driver_errors.ConnectionError, driver_errors.TimeoutError) as error:
+        raise _NotReached(str(error)) from error
 
 
 @contextmanager

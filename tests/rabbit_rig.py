@@ -11,6 +11,7 @@ from chatlab.amqp import Connections
 from chatlab.client import Life
 from chatlab.errors import ChatlabError
 from chatlab.groups import GroupMember, Registry, open_group
+from chatlab.groups.rabbitmq import RabbitMember
 from chatlab.insults import InsultMember
 from chatlab.messages import Message, Receipt
 from chatlab.services.management import Management
@@ -93,6 +94,9 @@ class Person:
         self.connections.abandon()
 
     async def close(self) -> None:
+        for member in self._groups.values():
+            if not isinstance(member, RabbitMember):  # those go with their connections
+                await member.close()
         await self.connections.close()
 
 

@@ -8,21 +8,41 @@ sender that is a member gets its own messages, too; "nobody listens" means nobod
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from chatlab.amqp import Connections
 from chatlab.backends import backend_text, parse_backend
 from chatlab.client import Life, OnMessage
 from chatlab.errors import BackendMismatch
+from chatlab.groups.guarantees import Guarantees, guarantees
 from chatlab.groups.member import GroupMember, OnEnd, Registry
+from chatlab.groups.memory import MemoryMember
 from chatlab.groups.rabbitmq import RabbitMember
+from chatlab.groups.redis_pubsub import RedisPubsubMember
+from chatlab.groups.redis_stream import RedisStreamMember
 from chatlab.messages import check_name
 
-__all__ = ["DEFAULT_BACKEND", "GroupMember", "OnEnd", "Registry", "open_group"]
+__all__ = [
+    "DEFAULT_BACKEND",
+    "GroupMember",
+    "Guarantees",
+    "OnEnd",
+    "Registry",
+    "guarantees",
+    "open_group",
+]
 
 #: The backend of a group whose first member named none.
 DEFAULT_BACKEND = "rabbitmq-durable"
 
 #: Backend name -> the class of its members.
-_MEMBERS = {"rabbitmq-durable": RabbitMember, "rabbitmq-transient": RabbitMember}
+_MEMBERS: dict[str, Callable[..., GroupMember]] = {
+    "rabbitmq-durable": RabbitMember,
+    "rabbitmq-transient": RabbitMember,
+    "redis-pubsub": RedisPubsubMember,
+    "redis-stream": RedisStreamMember,
+    "memory": MemoryMember,
+}
 
 
 async def open_group(

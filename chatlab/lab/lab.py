@@ -23,6 +23,7 @@ from chatlab import messages as m
 from chatlab.client import new_secret
 from chatlab.discovery import Presence, Registry, discover_by_management
 from chatlab.errors import InvalidInput, LabClosed, WaitTimeout
+from chatlab.groups import memory
 from chatlab.journal import Journal, Row, now
 from chatlab.lab import state as states
 from chatlab.lab.client import WHOLE
@@ -236,6 +237,7 @@ class Lab:
             await asyncio.gather(*(seat.close() for seat in self._seats.values()))
             await self._lease.wipe(keep=KEPT_KEYS)
             await self._servers.empty()
+            memory.hub(self._lease.lab).forget()
             self._in_use.clear()
             self.current = self._new_scene(name)
             self._seats = {n: self._new_seat(n, s.process) for n, s in self._seats.items()}
@@ -379,7 +381,10 @@ class Lab:
         return self._loop.call(work)
 
     async def _has_group(self, name: str) -> bool:
-        return await self._registry.find_group(name) is not None
+        return await self._group_backend(name) is not None
+
+    async def _group_backend(self, name: str) -> str | None:
+        return await self._registry.find_group(name)
 
     def _open_mailboxes(self, backend: str) -> None:
         """From its first use on, all who are online are connected to a chat server."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from chatlab import messages as m
+from chatlab.backends import forgets_the_absent
 from chatlab.journal import Row
 from chatlab.private.as_reported_client import EXITED
 from chatlab.tables import Table, card
@@ -87,7 +88,8 @@ class Due:
     ) -> None:
         chat, targets = self._sent.get(id, ("", ()))
         for user in targets:
-            if (id, user) not in self._seen:
+            gone = chat in self.transient and user not in self.connected[chat]
+            if (id, user) not in self._seen and not gone:
                 self._open[chat, user][id] = None
 
     def _on_delivered(
@@ -124,6 +126,8 @@ class Due:
         elif reason not in ("", EXITED) and not _on_demand(chat) and user in self.online:
             self._lost.add((chat, user))
         self.connected[chat].discard(user)
+        if chat in self.transient:  # what it has not been shown by now never comes
+            self._open.pop((chat, user), None)
 
     def _on_crashed(self, user: str, _incarnation: int, _chat: str) -> None:
         self._gone(user)
@@ -142,7 +146,7 @@ class Due:
 
     def _on_subscribed(self, user: str, _incarnation: int, chat: str, backend: str) -> None:
         self.subscribed[chat].add(user)
-        if backend.startswith(("rabbitmq-transient", "redis-pubsub")):
+        if forgets_the_absent(backend):
             self.transient.add(chat)
 
     def _on_left(self, user: str, _incarnation: int, chat: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from chatlab.groups import redis_stream
 from chatlab.journal import (
     Confirmed,
     Delivered,
@@ -89,8 +90,8 @@ async def _rabbitmq(management: Management, vhost: str) -> list[Row]:
 
 
 async def _redis(redis: Redis) -> list[Row]:
-    """Mailboxes: stored, acknowledged, waiting; and what the name server holds."""
-    rows = []
+    """Mailboxes: stored, waiting; groups on streams: their length, each member's cursor."""
+    rows = [_row("Redis", *found) for found in await redis_stream.streams(redis)]
     for box in await RedisMailboxes(redis).state():
         rows.append(_row("Redis", "mailbox: stored", box.user, box.stored))
         rows.append(_row("Redis", "mailbox: waiting", box.user, box.unacknowledged))

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Literal
 
 from chatlab import messages as m
 from chatlab.backends import PRIVATE
-from chatlab.errors import ChatClosed, InvalidInput
+from chatlab.errors import ChatClosed, InvalidInput, NotPossible
+from chatlab.groups import guarantees
 from chatlab.lab.chats import GroupChat, InsultChannel, PrivateChat, check_options
 from chatlab.lab.seat import Membership, Seat, member_chat
 from chatlab.tables import card
@@ -150,11 +151,25 @@ class User:
     def _group(self, group: str, backend: str | None) -> GroupChat:
         chat = member_chat(group)
         name = chat.partition(":")[2]
+        if self._seat.process:
+            self._refuse_memory(name, backend)
         found = self.lab._call(self._seat.do("group", name=name, backend=backend))
+        if guarantees(found).tier == "stand-in":
+            self.lab.current.journal.header["tier"] = "stand-in"
         if name not in self._seat.groups:
             self._seat.groups[name] = Membership(found)
             self._seat.inbox(chat).resume()
         return GroupChat(self, chat, name, found)
+
+    def _refuse_memory(self, group: str, backend: str | None) -> None:
+        """A process of its own cannot take part in what is in this one's memory."""
+        found = backend or self.lab._call(self.lab._group_backend(group)) or ""
+        if found.partition(":")[0] == "memory":
+            raise NotPossible(
+                f"{self.name} is a process of its own; the group {group} ({found}) is in "
+                "the memory of this one.",
+                todo="Use a backend with a broker, redis-stream for instance.",
+            )
 
     def insults(
         self,

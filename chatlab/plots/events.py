@@ -24,6 +24,7 @@ from functools import cached_property
 from typing import Any
 
 from chatlab import journal as j
+from chatlab.backends import forgets_the_absent
 from chatlab.errors import InvalidInput
 from chatlab.journal import Journal
 from chatlab.messages import INSULTS, Message, title
@@ -43,11 +44,6 @@ from chatlab.plots.story import (
 UNDER_WAY_SECONDS = 1.0
 #: The conversation under which a user's attachment to its mailbox is recorded.
 MAILBOX = "mailbox"
-#: Beginnings of the backends that keep messages for an absent receiver.
-KEEPS = (
-    *("rabbitmq-durable", "rabbitmq-quorum", "rabbitmq-log"),
-    *("redis-stream", "redis-list", "mailbox-"),
-)
 
 
 def keeps(chat: str, backend: str) -> bool:
@@ -56,7 +52,7 @@ def keeps(chat: str, backend: str) -> bool:
         return True
     if chat.startswith("private:"):
         return not backend.startswith("direct")
-    return backend.startswith(KEEPS)
+    return bool(backend) and not forgets_the_absent(backend)
 
 
 def journal_of(source: object) -> Journal:

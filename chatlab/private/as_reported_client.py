@@ -30,6 +30,7 @@ import grpc
 import grpc.aio
 
 from chatlab import messages as values
+from chatlab.backoff import patiently
 from chatlab.client import Life, OnMessage
 from chatlab.errors import (
     ChatClosed,
@@ -41,7 +42,6 @@ from chatlab.errors import (
 from chatlab.messages import Message, Receipt
 from chatlab.private.as_reported import EXIT
 from chatlab.private.as_reported_line import Line, goodbye_of, message_of, request_of
-from chatlab.private.backoff import patiently
 from chatlab.private.channel import error_of
 from chatlab.private.client import CLOSE_SECONDS, MAILBOX, Locate
 from chatlab.v1 import as_reported_chat_pb2 as pb

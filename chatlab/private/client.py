@@ -26,11 +26,11 @@ from typing import Any, TypeVar
 
 import grpc.aio
 
+from chatlab.backoff import patiently
 from chatlab.client import Life, OnMessage
 from chatlab.errors import ChatClosed, ChatlabError, SendUncertain, ServiceUnavailable
 from chatlab.messages import Message, Receipt
 from chatlab.private import wire
-from chatlab.private.backoff import patiently
 from chatlab.private.channel import error_of
 from chatlab.private.connection import Connection
 from chatlab.private.outbox import Outbox, chat_of

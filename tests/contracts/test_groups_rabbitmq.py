@@ -1,4 +1,5 @@
-"""What a group promises, on every RabbitMQ backend, with the real broker and name server."""
+"""What only the groups on RabbitMQ have: queues, exchanges, the broker's own tools; what every
+backend promises is in ``test_groups_contract.py``."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from rabbit_rig import Rig, connections_of, eventually, eventually_is
 from chatlab import journal as j
 from chatlab.client import Life
 from chatlab.discovery import Registry
-from chatlab.errors import BackendMismatch, ChatClosed, InvalidInput, Taken
+from chatlab.errors import ChatClosed
 from chatlab.groups import rabbitmq
 from chatlab.groups.rabbitmq import queue_name
 from chatlab.journal import Journal
@@ -55,101 +56,6 @@ async def queue_of(management: Management, vhost: str, user: str) -> object:
 
 
 # -------------------------------------------------------------------------- both backends
-
-
-async def test_every_member_gets_every_message_in_its_sender_s_order(
-    rig: Rig, backend: str, journal: Journal
-) -> None:
-    people = rig.people("ana", "bob", "eva")
-    for person in people:
-        await person.join("sd", backend)
-
-    async def talk(sender: int) -> None:
-        for part in range(3):
-            bodies = [f"{sender}:{part * 20 + number}" for number in range(20)]
-            receipts = await people[sender].say("sd", *bodies)
-            assert {(r.outcome, r.listeners, r.waiting) for r in receipts} == {
-                ("confirmed", 2, 0)
-            }
-
-    await asyncio.gather(*map(talk, range(3)))
-    for person in people:
-        await person.sees(180)
-        for sender, name in enumerate(("ana", "bob", "eva")):
-            of_one = [message for message in person.shown if message.sender == name]
-            assert [message.body for message in of_one] == [f"{sender}:{n}" for n in range(60)]
-            assert [message.seq for message in of_one] == list(range(1, 61))
-        assert len(person.shown) == 180
-    assert "Discarded" not in journal.counts()
-
-
-async def test_facts_come_in_the_order_of_what_happened(
-    rig: Rig, backend: str, journal: Journal
-) -> None:
-    ana, bob = rig.people("ana", "bob")
-    await bob.join("sd", backend)
-    (receipt,) = await ana.say("sd", "hola")
-    await eventually(lambda: "Acked" in journal.counts())
-    room = await bob.group("sd")
-    await room.disconnect()
-    await room.unsubscribe()
-    facts = [fact for fact in journal if fact.chat == CHAT]
-    bob_s = [type(fact).__name__ for fact in facts if fact.user == "bob"]
-    assert bob_s == ["Subscribed", "Connected", "Delivered", "Acked", "Disconnected", "Left"]
-    kinds = [type(fact).__name__ for fact in facts]
-    assert kinds.index("Sent") < kinds.index("Confirmed")
-    assert kinds.index("Sent") < kinds.index("Delivered")
-    (connected,) = journal.facts(j.Connected)
-    assert (connected.backend, connected.role) == (backend, "member")
-    (delivered,) = journal.facts(j.Delivered)
-    (sent,) = journal.facts(j.Sent)
-    assert delivered.message == sent.message
-    assert (receipt.outcome, receipt.listeners, receipt.waiting) == ("confirmed", 1, 0)
-
-
-async def test_nothing_from_before_the_subscription_is_shown(rig: Rig, backend: str) -> None:
-    ana, bob, eva = rig.people("ana", "bob", "eva")
-    await bob.join("sd", backend)
-    await ana.say("sd", "before")
-    await eva.join("sd")
-    await ana.say("sd", "after")
-    assert await bob.sees(2) == ["before", "after"]
-    assert await eva.sees(1) == ["after"]
-
-
-async def test_a_sender_that_is_a_member_gets_its_own_messages(rig: Rig, backend: str) -> None:
-    ana, bob = rig.people("ana", "bob")
-    await ana.join("sd", backend)
-    await bob.join("sd")
-    await ana.say("sd", "mine")
-    assert await ana.sees(1) == await bob.sees(1) == ["mine"]
-
-
-async def test_an_absent_member_misses_what_is_sent_or_finds_it_waiting(
-    rig: Rig, backend: str
-) -> None:
-    ana, bob, eva = rig.people("ana", "bob", "eva")
-    for person in (ana, bob, eva):
-        await person.join("sd", backend)
-    room = await bob.group("sd")
-    await ana.say("sd", "0")
-    await bob.sees(1)
-    await room.disconnect()
-    waiting = []
-    for body in "123":
-        (receipt,) = await ana.say("sd", body)
-        assert (receipt.outcome, receipt.listeners) == ("confirmed", 1)
-        waiting.append(receipt.waiting)
-    await room.connect()
-    await ana.say("sd", "4")
-    if backend == DURABLE:
-        assert waiting == [1, 2, 3]
-        assert await bob.sees(5) == list("01234")
-        assert bob.redelivered == []
-    else:
-        assert waiting == [0, 0, 0]
-        assert await bob.sees(2) == ["0", "4"]
-    assert await eva.sees(5) == list("01234")
 
 
 async def test_subscribing_and_connecting_twice_changes_nothing(
@@ -204,60 +110,6 @@ async def test_unsubscribing_deletes_queue_and_binding(
     assert room.connected
 
 
-async def test_a_message_that_reaches_nobody_else_is_unroutable(
-    rig: Rig, backend: str, journal: Journal
-) -> None:
-    ana, bob = rig.people("ana", "bob")
-    (receipt,) = await ana.say("sd", "to a group that nobody ever joined")
-    assert (receipt.outcome, receipt.reason) == ("unroutable", "nobody else listens to sd")
-    room = await ana.join("sd", backend)
-    (receipt,) = await ana.say("sd", "to myself")
-    assert (receipt.outcome, receipt.listeners, receipt.waiting) == ("unroutable", 0, 0)
-    await bob.join("sd")
-    (receipt,) = await ana.say("sd", "to bob")
-    assert receipt.outcome == "confirmed"
-    await (await bob.group("sd")).unsubscribe()
-    await room.unsubscribe()
-    receipts = await ana.say("sd", "a", "b")
-    assert [receipt.outcome for receipt in receipts] == ["unroutable", "unroutable"]
-    assert journal.counts()["Returned"] == 4
-
-
-async def test_a_group_keeps_its_backend(rig: Rig, backend: str) -> None:
-    ana, bob, eva = rig.people("ana", "bob", "eva")
-    other = DURABLE if backend == TRANSIENT else TRANSIENT
-    late = await eva.group("sd", other)  # both have a handle before the first subscribes
-    await ana.join("sd", backend)
-    with pytest.raises(BackendMismatch, match=f"(?s){backend}.*{other}|{other}.*{backend}"):
-        await bob.group("sd", other)
-    with pytest.raises(BackendMismatch):
-        await late.subscribe()
-    assert not late.subscribed
-    assert (await bob.join("sd")).backend == backend
-
-
-async def test_names_and_backends_that_cannot_be_are_refused(rig: Rig) -> None:
-    ana = rig.person("ana")
-    for name in ("a/b", "", "amq.fanout", "x" * 65):
-        with pytest.raises(InvalidInput):
-            await ana.group(name)
-    with pytest.raises(InvalidInput, match="rabbitmq-durable"):
-        await ana.group("sd", "rabbitmq-eternal")
-
-
-async def test_any_name_and_body_that_is_allowed_arrives_unchanged(
-    rig: Rig, backend: str
-) -> None:
-    group, user = "größe.日本-x_1", "ñandú"
-    ana, bob = rig.people(user, "b" * 64)
-    await bob.join(group, backend)
-    bodies = ["a", "x" * 65_536, "línea\nlínea\0", "🙃" * 1000, " "]
-    receipts = await ana.say(group, *bodies)
-    assert {receipt.outcome for receipt in receipts} == {"confirmed"}
-    assert await bob.sees(5) == bodies
-    assert bob.shown[0].sender == user
-
-
 async def test_what_others_publish_shows_up_and_ours_can_be_read_by_the_broker_s_tools(
     rig: Rig, backend: str, management: Management, namespace: Namespace
 ) -> None:
@@ -290,51 +142,6 @@ async def test_what_others_publish_shows_up_and_ours_can_be_read_by_the_broker_s
     assert properties["headers"]["sender"] == "ana"
     assert properties["message_id"] == "ana:1:1"
     assert properties["delivery_mode"] == (2 if backend == DURABLE else 1)
-
-
-async def test_a_frozen_member_is_shown_nothing_until_it_thaws(rig: Rig, backend: str) -> None:
-    ana, bob, eva = rig.people("ana", "bob", "eva")
-    for person in (bob, eva):
-        await person.join("sd", backend)
-    bob.life.gate.clear()
-    await ana.say("sd", "a", "b")
-    await eva.sees(2)
-    assert bob.shown == []
-    bob.life.gate.set()
-    assert await bob.sees(2) == ["a", "b"]
-
-
-async def test_two_handles_of_one_life_show_each_message_once(rig: Rig, backend: str) -> None:
-    ana, bob = rig.people("ana", "bob")
-    room = await bob.join("sd", backend)
-    await ana.say("sd", "seen")
-    await bob.sees(1)
-    await room.close()
-    bob._groups.clear()  # offline and online again: a new handle in the same life
-    await bob.join("sd")
-    copy = bob.life.message(CHAT, "sd", "again")._replace(id=bob.shown[0].id)
-    await (await ana.group("sd")).send([copy])
-    await ana.say("sd", "new")
-    assert await bob.sees(2) == ["seen", "new"]
-
-
-async def test_two_members_leave_in_any_order_and_nobody_else_is_touched(
-    rig: Rig, backend: str
-) -> None:
-    people = rig.people("ana", "bob", "eva", "dan")
-    ana, bob, eva, dan = people
-    for person in people:
-        await person.join("sd", backend)
-    bob.crash()
-    await (await eva.group("sd")).unsubscribe()
-
-    async def one_listens() -> bool:
-        (receipt,) = await ana.say("sd", "still here?")
-        return receipt.listeners == 1
-
-    await eventually_is(one_listens)  # RabbitMQ needs a moment to see the crash
-    await dan.sees(1)
-    assert eva.shown == []
 
 
 async def test_a_queue_deleted_under_its_member_is_said_and_may_be_joined_again(
@@ -401,63 +208,6 @@ async def test_a_name_server_that_is_away_does_not_fail_a_send(
 
 
 # ------------------------------------------------------------------------- takeover, limits
-
-
-async def test_a_second_life_takes_over_at_once_and_the_first_is_told(
-    rig: Rig, backend: str
-) -> None:
-    ana = rig.person("ana")
-    old, new = (rig.person("bob", settings=PATIENT) for _ in range(2))
-    await old.join("sd", backend)
-    await ana.say("sd", "shown")
-    await old.sees(1)
-    await new.join("sd")
-    await eventually(lambda: old.ends)
-    assert isinstance(old.ends[0], Taken)
-    assert not (await old.group("sd")).connected
-    await ana.say("sd", "new")
-    assert await new.sees(1) == ["new"]
-    assert old.bodies == ["shown"]
-
-
-async def test_a_frozen_life_that_was_taken_over_shows_nothing_more_when_it_thaws(
-    rig: Rig, backend: str
-) -> None:
-    ana = rig.person("ana")
-    old, new = (rig.person("bob", settings=PATIENT) for _ in range(2))
-    await old.join("sd", backend)
-    old.life.gate.clear()
-    await ana.say("sd", "held")
-    await eventually(lambda: old._groups["sd"].state()["unacked"])
-    await new.join("sd")
-    await ana.say("sd", "new")
-    if backend == DURABLE:
-        assert await new.sees(2) == ["held", "new"]
-        assert new.shown[0].id in new.redelivered
-    else:
-        assert await new.sees(1) == ["new"]
-    old.life.gate.set()
-    await eventually(lambda: old.ends)
-    assert isinstance(old.ends[0], Taken)
-    assert old.shown == []
-
-
-async def test_after_a_crash_only_the_unacknowledged_tail_comes_again(rig: Rig) -> None:
-    ana, old = rig.people("ana", "bob")
-    await old.join("sd", DURABLE)
-    await ana.say("sd", "acked")
-    await old.sees(1)
-    await eventually(lambda: (old._groups["sd"]).state()["unacked"] == 0)
-    old.life.gate.clear()
-    await ana.say("sd", "held 1", "held 2")
-    old.crash()
-    await ana.say("sd", "sent while away")
-    new = rig.person("bob")
-    await new.join("sd")
-    assert await new.sees(3) == ["held 1", "held 2", "sent while away"]
-    # The third may have been on its way to the crashed one, too.
-    assert new.redelivered[:2] == [message.id for message in new.shown[:2]]
-    assert old.bodies == ["acked"]
 
 
 async def test_a_full_queue_makes_the_message_uncertain_and_others_still_get_it(

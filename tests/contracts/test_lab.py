@@ -21,12 +21,13 @@ from chatlab.errors import (
     UnknownAccount,
     WaitTimeout,
 )
-from chatlab.journal import Delivered, Drained, Journal, Sent
+from chatlab.groups.guarantees import guarantees
+from chatlab.journal import Delivered, Disconnected, Drained, Journal, Sent
 from chatlab.lab import Lab
 from chatlab.settings import Settings
 
 PRIVATE = ("mailbox-redis", "mailbox-memory")
-GROUPS = ("rabbitmq-transient", "rabbitmq-durable")
+GROUPS = ("rabbitmq-transient", "rabbitmq-durable", "redis-pubsub", "redis-stream", "memory")
 
 
 @pytest.fixture(scope="module")
@@ -158,10 +159,8 @@ def test_every_member_gets_every_message_the_sender_too(lab: Lab, backend: str) 
         assert {m.sender for m in room.received} == {"ana"}
 
 
-@pytest.mark.parametrize(("backend", "seen"), [(GROUPS[0], "ac"), (GROUPS[1], "abc")])
-def test_only_a_durable_queue_keeps_what_an_absent_member_misses(
-    lab: Lab, backend: str, seen: str
-) -> None:
+@pytest.mark.parametrize("backend", GROUPS)
+def test_only_some_groups_keep_what_an_absent_member_misses(lab: Lab, backend: str) -> None:
     ana, bob = lab.users("ana", "bob")
     room, absent = (u.join("sd", backend=backend) for u in (ana, bob))
     room.send("a")
@@ -169,10 +168,90 @@ def test_only_a_durable_queue_keeps_what_an_absent_member_misses(
     with bob.away():
         receipt = room.send("b")
     room.send("c")
+    assert lab.settle().done
+    keeps = guarantees(backend).away == "kept"
+    assert "".join(m.body for m in absent.received) == ("abc" if keeps else "ac")
+    assert receipt.outcome == ("confirmed" if keeps else "unroutable")
+    assert receipt.waiting == (1 if keeps else 0)
+
+
+@pytest.mark.parametrize("backend", GROUPS)
+def test_a_crashed_member_of_a_group_comes_back_and_goes_on(lab: Lab, backend: str) -> None:
+    ana, bob = lab.users("ana", "bob")
+    room, other = (u.join("sd", backend=backend) for u in (ana, bob))
+    other.wait_for(room.send("a"))
     lab.settle()
-    assert "".join(m.body for m in absent.received) == seen
-    assert receipt.outcome == ("unroutable" if backend == GROUPS[0] else "confirmed")
-    assert receipt.waiting == (0 if backend == GROUPS[0] else 1)
+    bob.crash()
+    room.send("b")
+    bob.online()
+    room.send("c")
+    assert lab.settle().done
+    keeps = guarantees(backend).away == "kept"
+    assert "".join(m.body for m in other.received) == ("abc" if keeps else "ac")
+
+
+@pytest.mark.parametrize("backend", GROUPS)
+def test_a_scene_forgets_the_groups_of_the_one_before(lab: Lab, backend: str) -> None:
+    ana, bob = lab.users("ana", "bob")
+    ana.join("sd", backend=backend)
+    bob.join("sd").send("old")
+    lab.scene("another")
+    room = bob.join("sd", backend=backend)
+    assert room.send("nobody").outcome == "unroutable"
+    other = ana.join("sd")
+    other.wait_for(room.send("new"))
+    assert [m.body for m in other.received] == ["new"]
+    tier = lab.current.journal.header["tier"]
+    assert tier == guarantees(backend).tier
+
+
+@pytest.mark.parametrize("backend", ["redis-pubsub", "redis-stream"])
+def test_a_cut_link_to_redis_is_told_and_heals(lab: Lab, backend: str) -> None:
+    ana, bob = lab.users("ana", "bob")
+    room, other = (u.join("sd", backend=backend) for u in (ana, bob))
+    other.wait_for(room.send("before"))
+    lab.cut(bob, "redis")
+    sent = room.send_many(["1", "2", "3"])
+    lab.heal(bob)
+    assert lab.settle(timeout=10).done
+    other.wait_for(room.send("after"))
+    seen = [m.body for m in other.received]
+    told = [fact.reason for fact in lab.journal.facts(Disconnected) if "issed" in fact.reason]
+    if guarantees(backend).link_cut == "kept":
+        assert seen == ["before", "1", "2", "3", "after"]
+        assert {receipt.outcome for receipt in sent} == {"confirmed"}
+        assert told == []
+    else:
+        assert seen == ["before", "after"]
+        assert ["3 messages" in reason for reason in told] == [True]
+
+
+def test_a_user_in_a_process_of_its_own_cannot_join_what_is_in_memory(
+    lab_settings: Settings,
+) -> None:
+    with Lab.start("processes", settings=lab_settings) as lab:
+        ana = lab.user("ana")
+        dan = lab.user("dan", process=True)
+        with pytest.raises(NotPossible, match="dan is a process"):
+            dan.join("sd", backend="memory")
+        ana.join("sd", backend="memory")
+        with pytest.raises(NotPossible, match="dan is a process"):
+            dan.join("sd")
+        stream = ana.join("news", backend="redis-stream")
+        theirs = dan.join("news")
+        theirs.wait_for(stream.send("hola"))
+
+
+def test_state_shows_a_group_s_stream_and_cursors(lab: Lab) -> None:
+    ana, bob = lab.users("ana", "bob")
+    room = ana.join("sd", backend="redis-stream")
+    bob.subscribe("sd")
+    before = lab.state()
+    room.send_many(["a", "b"])
+    lab.settle()
+    changed = {(row["thing"], row["name"]): row["now"] for row in lab.state() - before}
+    assert changed["group: messages in stream", "sd"] == 2
+    assert changed["group: waiting", "sd: bob"] == 2
 
 
 def test_a_subscribed_member_that_is_not_connected_finds_everything_later(lab: Lab) -> None:

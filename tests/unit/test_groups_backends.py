@@ -88,5 +88,5 @@ def test_the_journal_gets_every_option() -> None:
 
 def test_every_group_backend_in_the_table_can_be_made() -> None:
     assert set(_MEMBERS) == set(GROUPS)
-    assert set(KINDS) == set(GROUPS)
+    assert set(KINDS) == {name for name in GROUPS if name.startswith("rabbitmq")}
     assert DEFAULT_BACKEND in GROUPS

@@ -98,7 +98,7 @@ def test_a_mailbox_keeps_and_a_direct_call_does_not() -> None:
         ("group:sd", "redis-stream", True),
         ("group:sd", "redis-pubsub", False),
         ("group:sd", "rabbitmq-transient", False),
-        ("group:sd", "memory", False),
+        ("group:sd", "memory", True),
         ("private:ana:bob", "mailbox-memory", True),
         ("private:ana:bob", "direct", False),
         ("insults", "rabbitmq", True),

@@ -14,6 +14,7 @@ from as_reported_rig import ReportedRig, reported
 from private_rig import PATIENCE_SECONDS, Person
 
 from chatlab import backends
+from chatlab.backoff import patiently
 from chatlab.errors import NotPossible, SendUncertain, ServiceUnavailable
 from chatlab.journal import (
     Confirmed,
@@ -28,7 +29,6 @@ from chatlab.messages import Receipt
 from chatlab.private import as_reported, private_client
 from chatlab.private.as_reported import AsReportedServer
 from chatlab.private.as_reported_client import EXITED
-from chatlab.private.backoff import patiently
 from chatlab.private.client import MailboxClient
 from chatlab.services.addresses import ServerAddress
 from chatlab.services.links import Link

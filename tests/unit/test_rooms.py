@@ -38,7 +38,7 @@ ROOMS = [
     "services.management services.links",
     "loop",
     "journal",
-    "messages settings backends",
+    "messages settings backends backoff",
     "tables services.addresses",
     "errors",
 ]

@@ -1,4 +1,4 @@
-"""Back-off: how clients of a chat server that is away try again."""
+"""Back-off: how clients of a service that is away try again."""
 
 from __future__ import annotations
 
