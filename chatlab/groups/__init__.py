@@ -9,11 +9,13 @@ sender that is a member gets its own messages, too; "nobody listens" means nobod
 from __future__ import annotations
 
 from chatlab.amqp import Connections
-from chatlab.backends import backend_text, parse_backend
+from chatlab.backends import parse_backend, shared_text
 from chatlab.client import Life, OnMessage
 from chatlab.errors import BackendMismatch
+from chatlab.groups.as_reported import AsReportedMember
 from chatlab.groups.member import GroupMember, OnEnd, Registry
 from chatlab.groups.rabbitmq import RabbitMember
+from chatlab.groups.rabbitmq_log import LogMember
 from chatlab.messages import check_name
 
 __all__ = ["DEFAULT_BACKEND", "GroupMember", "OnEnd", "Registry", "open_group"]
@@ -22,7 +24,13 @@ __all__ = ["DEFAULT_BACKEND", "GroupMember", "OnEnd", "Registry", "open_group"]
 DEFAULT_BACKEND = "rabbitmq-durable"
 
 #: Backend name -> the class of its members.
-_MEMBERS = {"rabbitmq-durable": RabbitMember, "rabbitmq-transient": RabbitMember}
+_MEMBERS: dict[str, type[RabbitMember]] = {
+    "rabbitmq-durable": RabbitMember,
+    "rabbitmq-transient": RabbitMember,
+    "rabbitmq-quorum": RabbitMember,
+    "rabbitmq-log": LogMember,
+    "as-reported": AsReportedMember,
+}
 
 
 async def open_group(
@@ -38,6 +46,7 @@ async def open_group(
 
     Args:
         backend: with options; ``None`` takes the group's, for a new group the default.
+            A personal option (``from``) is this member's, the others are the group's.
         on_message: called for each message shown, in order.
         on_end: called when a membership ended without being asked to.
 
@@ -46,11 +55,10 @@ async def open_group(
         BackendMismatch: the group has another backend; both are named.
     """
     group = check_name(group, "group name")
-    if backend is not None:
-        backend = backend_text(*parse_backend(backend))
+    shared = shared_text(backend) if backend is not None else None
     found = await registry.find_group(group)
-    if found is not None and backend not in (None, found):
-        raise BackendMismatch(f"The group {group} has the backend {found}, not {backend}.")
-    backend = found or backend or DEFAULT_BACKEND
+    if found is not None and shared not in (None, found):
+        raise BackendMismatch(f"The group {group} has the backend {found}, not {shared}.")
+    backend = backend or found or DEFAULT_BACKEND
     name, _ = parse_backend(backend)
     return _MEMBERS[name](life, connections, registry, group, backend, on_message, on_end)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from chatlab import messages as m
+from chatlab.backends import unconfirmed
 from chatlab.journal import Row
 from chatlab.private.as_reported_client import EXITED
 from chatlab.tables import Table, card
@@ -30,6 +31,8 @@ class Due:
     subscribed: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     #: Conversations whose backend forgets a member that is not connected.
     transient: set[str] = field(default_factory=set)
+    #: Conversations whose senders are told nothing: what they sent is due at once.
+    unconfirmed: set[str] = field(default_factory=set)
     _sent: dict[str, tuple[str, tuple[str, ...]]] = field(default_factory=dict)
     _open: defaultdict[tuple[str, str], dict[str, None]] = field(
         default_factory=lambda: defaultdict(dict)
@@ -80,10 +83,22 @@ class Due:
                 there = there & self.connected[chat]
             targets = tuple(there)
         self._sent[message.id] = (chat, targets)
+        if chat in self.unconfirmed:
+            self._due(message.id)
 
     def _on_confirmed(
         self, _user: str, _incarnation: int, _chat: str, id: str, _waiting: int, _listeners: int
     ) -> None:
+        self._due(id)
+
+    def _on_failed(
+        self, _user: str, _incarnation: int, _chat: str, id: str, _reason: str
+    ) -> None:
+        chat, targets = self._sent.get(id, ("", ()))
+        for user in targets:
+            self._open[chat, user].pop(id, None)
+
+    def _due(self, id: str) -> None:
         chat, targets = self._sent.get(id, ("", ()))
         for user in targets:
             if (id, user) not in self._seen:
@@ -141,8 +156,12 @@ class Due:
 
     def _on_subscribed(self, user: str, _incarnation: int, chat: str, backend: str) -> None:
         self.subscribed[chat].add(user)
-        if backend.startswith(("rabbitmq-transient", "redis-pubsub")):
+        if backend.startswith(("rabbitmq-transient", "redis-pubsub")) or (
+            backend == "as-reported"
+        ):
             self.transient.add(chat)
+        if unconfirmed(backend):
+            self.unconfirmed.add(chat)
 
     def _on_left(self, user: str, _incarnation: int, chat: str) -> None:
         self.subscribed[chat].discard(user)

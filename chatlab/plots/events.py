@@ -46,7 +46,7 @@ MAILBOX = "mailbox"
 #: Beginnings of the backends that keep messages for an absent receiver.
 KEEPS = (
     *("rabbitmq-durable", "rabbitmq-quorum", "rabbitmq-log"),
-    *("redis-stream", "redis-list", "mailbox-"),
+    *("redis-stream", "redis-list", "mailbox-", "as-reported:persistent"),
 )
 
 
