@@ -23,6 +23,8 @@ class Option:
     read: Callable[[str], Any]
     #: What is allowed, for the error.
     allowed: str
+    #: Each member's own choice: it is no part of what the group is, and no mismatch.
+    personal: bool = False
 
 
 def _yes_no(text: str) -> bool:
@@ -58,10 +60,10 @@ def seconds(default: float) -> Option:
     return Option(default, _seconds, "seconds, 0 or more")
 
 
-def choice(default: str, *others: str) -> Option:
+def choice(default: str, *others: str, personal: bool = False) -> Option:
     """One of some words."""
     words = {word: word for word in (default, *others)}
-    return Option(default, words.__getitem__, " or ".join(words))
+    return Option(default, words.__getitem__, " or ".join(words), personal)
 
 
 #: What a pattern offers: backend name -> its options.
@@ -72,11 +74,18 @@ PRIVATE: Known = {"mailbox-redis": {}, "mailbox-memory": {}, "direct": {}, "as-r
 #: Those of them that keep messages in their chat server's own memory.
 IN_MEMORY = frozenset({"mailbox-memory", "as-reported"})
 GROUPS: Known = {
-    "rabbitmq-durable": {},
+    "rabbitmq-durable": {
+        "persistent": yes_no(True),
+        "confirms": yes_no(True),
+        "exchange": choice("durable", "transient"),
+    },
     "rabbitmq-transient": {},
+    "rabbitmq-quorum": {},
+    "rabbitmq-log": {"from": choice("next", "first", personal=True)},
     "redis-pubsub": {},
     "redis-stream": {"maxlen": count(0)},
     "memory": {"maxlen": count(0)},
+    "as-reported": {"persistent": yes_no(False)},
 }
 #: Those of them that keep nothing for a member that is not connected.
 FORGETFUL = frozenset({"rabbitmq-transient", "redis-pubsub", "as-reported"})
@@ -140,6 +149,22 @@ def backend_text(name: str, values: Mapping[str, Any], known: Known = GROUPS) ->
         if key in values and values[key] != option.default
     ]
     return f"{name}:{','.join(changed)}" if changed else name
+
+
+def shared_text(text: str, known: Known = GROUPS) -> str:
+    """The backend without each member's own choices: what all members must agree on.
+
+    Raises:
+        InvalidInput: as :func:`parse_backend`.
+    """
+    name, values = parse_backend(text, known)
+    shared = {key: value for key, value in values.items() if not known[name][key].personal}
+    return backend_text(name, shared, known)
+
+
+def unconfirmed(backend: str) -> bool:
+    """Whether the sender to a group of this backend is told nothing of its messages."""
+    return backend.startswith("as-reported") or "confirms=no" in backend
 
 
 def full_text(name: str, values: Mapping[str, Any]) -> str:

@@ -29,7 +29,9 @@ CHARACTER_BYTES = 4
 
 _NAME = re.compile(r"[\w.-]+\Z")
 
-Outcome = Literal["confirmed", "unroutable", "failed", "uncertain"]
+#: ``sent``: handed to the connection, and by choice of the backend nobody was asked what
+#: became of it. The journal has no fact of that: the sender learned nothing.
+Outcome = Literal["confirmed", "sent", "unroutable", "failed", "uncertain"]
 
 
 class Message(NamedTuple):

@@ -16,7 +16,15 @@ refusal after a reconnect are raised by :meth:`Consumer.take`; a message has an
 :class:`Outcome`, whatever happens.
 """
 
-from chatlab.amqp.codec import OUTSIDER, incoming, outgoing
+from chatlab.amqp.codec import (
+    OUTSIDER,
+    incoming,
+    is_mark,
+    labelled,
+    mark,
+    outgoing,
+    unlabelled,
+)
 from chatlab.amqp.connection import Connection, Depth
 from chatlab.amqp.connections import Connections
 from chatlab.amqp.consumer import Consumer, Delivery
@@ -36,5 +44,9 @@ __all__ = [
     "Outgoing",
     "Queue",
     "incoming",
+    "is_mark",
+    "labelled",
+    "mark",
     "outgoing",
+    "unlabelled",
 ]

@@ -20,6 +20,11 @@ from chatlab.messages import Message, check_name
 #: The sender of a message that was not published by chatlab.
 OUTSIDER = "outsider"
 
+#: The header that :func:`labelled` adds.
+LABEL = "chatlab-label"
+#: The header of a :func:`mark`.
+MARK = "chatlab-mark"
+
 TRANSIENT, PERSISTENT = 1, 2
 
 
@@ -64,6 +69,44 @@ def incoming(delivery: Delivery, to: str) -> Message:
         pass  # an outsider's
     id = str(properties.message_id or f"{OUTSIDER}:{secrets.token_hex(8)}")
     return Message(id, OUTSIDER, 0, to, body, 0, _seconds(properties.timestamp), 0)
+
+
+def labelled(message: Message, exchange: str, *, persistent: bool) -> Outgoing:
+    """``message`` as its text alone; only :data:`LABEL`, a header that whoever receives it
+    may ignore, says which message it is."""
+    id, _, incarnation, _, body, seq, sent_at, clock = message
+    properties = Properties(
+        headers={LABEL: f"{incarnation} {seq} {sent_at!r} {clock} {id}"},
+        delivery_mode=PERSISTENT if persistent else TRANSIENT,
+    )
+    return Outgoing(exchange, "", body.encode(), properties)
+
+
+def unlabelled(delivery: Delivery, to: str, sender: str) -> Message:
+    """What arrived, from ``sender``: the message itself does not say. A label that is
+    missing or broken makes it a message of its own."""
+    body = delivery.body.decode("utf-8", "replace")
+    label = str((delivery.properties.headers or {}).get(LABEL, ""))
+    try:
+        incarnation, seq, sent_at, clock, id = label.split(" ", 4)
+        numbers = int(incarnation), to, body, int(seq), float(sent_at), int(clock)
+        return Message(id, sender, *numbers)
+    except ValueError:
+        id = f"{OUTSIDER}:{secrets.token_hex(8)}"
+        return Message(id, sender, 0, to, body, 0, time.time(), 0)
+
+
+def mark(queue: str) -> Outgoing:
+    """An empty message straight into ``queue``, which no conversation shows."""
+    properties = Properties(
+        headers={MARK: True}, delivery_mode=PERSISTENT, message_id=secrets.token_hex(8)
+    )
+    return Outgoing("", queue, b"", properties)
+
+
+def is_mark(delivery: Delivery) -> bool:
+    """Whether this is a :func:`mark`."""
+    return MARK in (delivery.properties.headers or {})
 
 
 def _seconds(timestamp: Any) -> float:

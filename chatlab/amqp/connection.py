@@ -24,10 +24,17 @@ from chatlab.amqp.consumer import Consumer
 from chatlab.amqp.errors import Forced, Locked, Lost, NotFound
 from chatlab.amqp.ghosts import evict
 from chatlab.amqp.limits import raise_file_limit
-from chatlab.amqp.publisher import Batch, Outcome, Outgoing, Publisher
-from chatlab.amqp.topology import Exchange, Thing, Topology, queue_of
+from chatlab.amqp.publisher import (
+    SENT,
+    WRITE_BURST,
+    Batch,
+    Outcome,
+    Outgoing,
+    Publisher,
+)
+from chatlab.amqp.topology import Binding, Exchange, Thing, Topology, queue_of
 from chatlab.amqp.wire import Channel, Wire
-from chatlab.errors import ChatClosed, ChatlabError, ServiceUnavailable
+from chatlab.errors import ChatClosed, ChatlabError, InvalidInput, ServiceUnavailable
 from chatlab.services.addresses import RabbitAddress
 
 T = TypeVar("T")
@@ -87,6 +94,8 @@ class Connection:
         self._keeper: asyncio.Task[None] | None = None
         self._wire: Wire | None = None
         self._control: Channel | None = None
+        #: Publishes without confirms; opened at the first :meth:`tell`.
+        self._blind: Channel | None = None
         self._spare: list[Channel] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -147,6 +156,15 @@ class Connection:
 
         await self.run(step)
 
+    async def unbind(self, binding: Binding) -> None:
+        """Remove a binding; the queue stays. Fine when there is none."""
+        self.topology.forget(binding)
+
+        async def step(wire: Wire) -> None:
+            await binding.remove(await self._control_channel(wire))
+
+        await self.run(step)
+
     async def consume(self, consumer: Consumer) -> None:
         """Attach ``consumer`` now and after each reconnect, until it is finished."""
 
@@ -173,6 +191,17 @@ class Connection:
         if self._closed and self._failure is not None:
             self.publisher.fail(self._failure.what)
         return batch
+
+    async def tell(self, items: Sequence[Outgoing]) -> list[Outcome]:
+        """Publish on a channel without confirms: ``sent`` when the bytes were handed to the
+        connection, and nobody learns what became of them. Never raises for a lost one."""
+        outcomes: list[Outcome] = []
+        try:
+            while len(outcomes) < len(items):
+                await self.run(lambda wire: self._tell(wire, items, outcomes))
+        except ChatlabError as error:
+            outcomes += [Outcome("failed", error.what)] * (len(items) - len(outcomes))
+        return outcomes
 
     async def outcomes(self, batch: Batch, patience: float) -> list[Outcome]:
         """What became of them; see :meth:`Publisher.outcomes`."""
@@ -313,7 +342,7 @@ class Connection:
 
     def _end_consumers_of(self, thing: Thing, error: ChatlabError) -> None:
         for consumer in self._consumers:
-            if consumer.queue == queue_of(thing):
+            if queue_of(thing) in (consumer.queue, consumer.lock or consumer.queue):
                 consumer.end(error)
 
     def _down(self, error: ChatlabError) -> None:
@@ -380,17 +409,25 @@ class Connection:
             self._note(None)
 
     async def _attach(self, wire: Wire, consumer: Consumer) -> None:
+        before = consumer.sole and await self._consumer_count(wire, consumer.queue)
         await consumer.attach(await wire.channel())
-        if consumer.sole and await self._consumer_count(wire, consumer.queue) > 1:
+        if not consumer.sole:
+            return
+        if before or await self._consumer_count(wire, consumer.queue) > 1:
             self._in_background(self._evict_ghosts(wire, consumer))
 
     async def _evict_ghosts(self, wire: Wire, consumer: Consumer) -> None:
-        """Until nobody else consumes a queue that is only ours to consume."""
+        """Until nobody else consumes a queue that is only ours to consume.
+
+        A quorum queue counts its active consumer only, so that we and a ghost are one; there
+        the proof is that a connection was closed.
+        """
         pause = PAUSE_SECONDS[0]
+        closed = 0
         try:
             async with asyncio.timeout(GHOST_SECONDS):
-                while await self._consumer_count(wire, consumer.queue) > 1:
-                    await evict(self.address, self.name, self.role, self.serial)
+                while not closed or await self._consumer_count(wire, consumer.queue) > 1:
+                    closed += await evict(self.address, self.name, self.role, self.serial)
                     await asyncio.sleep(pause)
                     pause = min(2 * pause, PAUSE_SECONDS[1])
         except (Lost, TimeoutError):
@@ -403,6 +440,27 @@ class Connection:
         control = await self._control_channel(wire)
         answer = await control.call("queue_declare", queue=queue, passive=True)
         return int(answer.consumer_count)
+
+    async def _tell(
+        self, wire: Wire, items: Sequence[Outgoing], outcomes: list[Outcome]
+    ) -> None:
+        """Write what has no outcome yet, a burst at a time."""
+        blind = self._blind
+        if blind is None or not blind.usable or blind.wire is not wire:
+            # Also after RabbitMQ closed it because of a message (no such exchange):
+            # without confirms nobody is told.
+            blind = self._blind = await wire.channel()
+        for item in items[len(outcomes) :]:
+            try:
+                written = blind.send("basic_publish", *item)
+            except InvalidInput as error:
+                outcomes.append(Outcome("failed", error.what, "InvalidInput"))
+                continue
+            if not written:
+                return
+            outcomes.append(SENT)
+            if not len(outcomes) % WRITE_BURST:
+                await asyncio.sleep(0)
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -47,7 +47,9 @@ class Consumer:
         prefetch: most messages handed out and not acknowledged; 0: no limit.
         auto_ack: RabbitMQ forgets a message when it hands it out (and ignores prefetch).
         sole: nobody else may consume this queue: a ghost of the same user is evicted.
-        arguments: of ``basic.consume``.
+        lock: an exclusive queue that was declared before; when another connection holds it
+            after a reconnect, this consumer ends with it.
+        arguments: of ``basic.consume``, asked for at each attachment.
         on_lost: called when the connection is lost; the consumer comes back by itself.
         on_back: called when it has come back.
     """
@@ -59,7 +61,8 @@ class Consumer:
         prefetch: int,
         auto_ack: bool = False,
         sole: bool = False,
-        arguments: Mapping[str, Any] | None = None,
+        lock: str = "",
+        arguments: Callable[[], dict[str, Any]] = dict,
         on_lost: Callable[[ChatlabError], None] | None = None,
         on_back: Callable[[], None] | None = None,
     ) -> None:
@@ -67,9 +70,10 @@ class Consumer:
         self.prefetch = prefetch
         self.auto_ack = auto_ack
         self.sole = sole
+        self.lock = lock
         #: Taken and not yet acknowledged.
         self.unacked = 0
-        self._arguments = dict(arguments or {})
+        self._arguments = arguments
         self._on_lost = on_lost
         self._on_back = on_back
         self._buffer: deque[Delivery] = deque()
@@ -167,7 +171,7 @@ class Consumer:
             queue=self.queue,
             on_message_callback=arrived,
             auto_ack=self.auto_ack,
-            arguments=self._arguments,
+            arguments=self._arguments(),
         )
         self._tag = answer.consumer_tag
         if self._attached and self._on_back is not None:

@@ -43,13 +43,15 @@ class Outgoing(NamedTuple):
 class Outcome(NamedTuple):
     """What became of one message; ``reason`` is empty when it was acked."""
 
-    kind: Literal["acked", "nacked", "returned", "failed", "uncertain"]
+    kind: Literal["acked", "nacked", "returned", "failed", "uncertain", "sent"]
     reason: str = ""
     #: The class of :mod:`chatlab.errors` that says the same, when it failed.
     error: str = ""
 
 
 ACKED = Outcome("acked")
+#: Written without asking for a confirm.
+SENT = Outcome("sent", "no confirm asked for")
 NACKED = Outcome("nacked", "RabbitMQ refused it for at least one queue")
 RETURNED = Outcome("returned", "no queue is bound")
 

@@ -34,10 +34,12 @@ class Exchange:
 @dataclass(frozen=True)
 class Queue:
     """A queue: durable, or exclusive to its connection and gone with it (RabbitMQ 4.3
-    refuses one that is neither)."""
+    refuses one that is neither). ``durable`` declares an exclusive one durable as well,
+    which changes nothing: it goes with its connection."""
 
     name: str
     exclusive: bool = False
+    durable: bool = False
     arguments: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     async def declare(self, channel: Channel) -> None:
@@ -45,7 +47,7 @@ class Queue:
         await channel.call(
             "queue_declare",
             queue=self.name,
-            durable=not self.exclusive,
+            durable=self.durable or not self.exclusive,
             exclusive=self.exclusive,
             arguments=dict(self.arguments),
         )
@@ -63,6 +65,12 @@ class Binding:
         """Bind; a second time changes nothing."""
         await channel.call(
             "queue_bind", queue=self.queue, exchange=self.exchange, routing_key=self.key
+        )
+
+    async def remove(self, channel: Channel) -> None:
+        """Unbind; when it is not there, nothing happens."""
+        await channel.call(
+            "queue_unbind", queue=self.queue, exchange=self.exchange, routing_key=self.key
         )
 
 
@@ -90,6 +98,10 @@ class Topology:
     def forget_queue(self, name: str) -> None:
         """Forget the queue and what binds it."""
         self._keep(lambda thing: queue_of(thing) != name)
+
+    def forget(self, thing: Thing) -> None:
+        """Forget this very thing."""
+        self._things.pop(thing, None)
 
     def forget_exchange(self, name: str) -> None:
         """Forget that it exists; what binds to it stays."""

@@ -8,6 +8,7 @@ key (below the prefix)    type    content
 ``leases``                zset    name -> when the presence ends, in ms of Redis' clock
 ``groups``                hash    group -> backend and since when
 ``members:<group>``       hash    member -> its life, and whether it is connected
+``positions:<group>``     hash    member -> its life, and how far it has read the log
 ``servers``               hash    kind and token -> when it ends, and the address as JSON
 ``ticket:<random>``       string  who calls, in which life, whom, and a proof; expires
 ========================  ======  ====================================================
@@ -305,6 +306,37 @@ class Registry:
         keys = [f"members:{group}", "users", "leases"]
         (flat,) = await self._run(scripts.GROUP_MEMBERS, keys)
         return _members(flat)
+
+    # Positions: how far a member has read a group's log.
+
+    async def keep_position(
+        self, group: str, member: str, incarnation: int, position: int, handed: int
+    ) -> None:
+        """Record how far a member has read; it outlives the member's lives.
+
+        Args:
+            position: the first offset that it has not been shown for sure.
+            handed: the first offset that nobody has begun to show it.
+
+        Raises:
+            Taken: a newer incarnation reads on.
+        """
+        args = (group, member, incarnation, position, handed)
+        await self._run(scripts.KEEP_POSITION, [f"positions:{group}"], *args)
+
+    async def position(self, group: str, member: str) -> tuple[int, int] | None:
+        """What :meth:`keep_position` recorded last; ``None`` when nothing."""
+        found = await self._get(f"positions:{group}", member)
+        if found is None:
+            return None
+        _, position, handed = map(int, found.split())
+        return position, handed
+
+    async def forget_position(self, group: str, member: str) -> None:
+        """The member reads the log no more."""
+        with mapped(self.redis.address):
+            removing = self.redis.driver.hdel(self.redis.key(f"positions:{group}"), member)
+            await removing
 
     # Servers: any number of a kind, each leased under a token of its own.
 

@@ -223,6 +223,15 @@ return {'OK'}
 #: members, users, leases
 GROUP_MEMBERS = Script(_NOW + _USER + _MEMBERS + "return {'OK', members(unpack(KEYS))}")
 
+#: positions | group, member, life, position, handed
+KEEP_POSITION = Script("""
+local entry = redis.call('HGET', KEYS[1], ARGV[2])
+local newest = tonumber(string.match(entry or '0', '^(%d+)'))
+if newest > tonumber(ARGV[3]) then return {'TAKEN', ARGV[2], newest} end
+redis.call('HSET', KEYS[1], ARGV[2], ARGV[3] .. ' ' .. ARGV[4] .. ' ' .. ARGV[5])
+return {'OK'}
+""")
+
 #: servers | kind, token, address, lease, '1' when it registers, '1' when it is the only one of
 #: its kind. Entries whose lease is over are removed on the way: their servers are dead, or
 #: write them again.

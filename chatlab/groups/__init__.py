@@ -11,13 +11,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from chatlab.amqp import Connections
-from chatlab.backends import backend_text, parse_backend
+from chatlab.backends import parse_backend, shared_text
 from chatlab.client import Life, OnMessage
 from chatlab.errors import BackendMismatch
+from chatlab.groups.as_reported import AsReportedMember
 from chatlab.groups.guarantees import Guarantees, guarantees
 from chatlab.groups.member import GroupMember, OnEnd, Registry
 from chatlab.groups.memory import MemoryMember
 from chatlab.groups.rabbitmq import RabbitMember
+from chatlab.groups.rabbitmq_log import LogMember
 from chatlab.groups.redis_pubsub import RedisPubsubMember
 from chatlab.groups.redis_stream import RedisStreamMember
 from chatlab.messages import check_name
@@ -39,9 +41,12 @@ DEFAULT_BACKEND = "rabbitmq-durable"
 _MEMBERS: dict[str, Callable[..., GroupMember]] = {
     "rabbitmq-durable": RabbitMember,
     "rabbitmq-transient": RabbitMember,
+    "rabbitmq-quorum": RabbitMember,
+    "rabbitmq-log": LogMember,
     "redis-pubsub": RedisPubsubMember,
     "redis-stream": RedisStreamMember,
     "memory": MemoryMember,
+    "as-reported": AsReportedMember,
 }
 
 
@@ -58,6 +63,7 @@ async def open_group(
 
     Args:
         backend: with options; ``None`` takes the group's, for a new group the default.
+            A personal option (``from``) is this member's, the others are the group's.
         on_message: called for each message shown, in order.
         on_end: called when a membership ended without being asked to.
 
@@ -66,11 +72,10 @@ async def open_group(
         BackendMismatch: the group has another backend; both are named.
     """
     group = check_name(group, "group name")
-    if backend is not None:
-        backend = backend_text(*parse_backend(backend))
+    shared = shared_text(backend) if backend is not None else None
     found = await registry.find_group(group)
-    if found is not None and backend not in (None, found):
-        raise BackendMismatch(f"The group {group} has the backend {found}, not {backend}.")
-    backend = found or backend or DEFAULT_BACKEND
+    if found is not None and shared not in (None, found):
+        raise BackendMismatch(f"The group {group} has the backend {found}, not {shared}.")
+    backend = backend or found or DEFAULT_BACKEND
     name, _ = parse_backend(backend)
     return _MEMBERS[name](life, connections, registry, group, backend, on_message, on_end)

@@ -34,6 +34,18 @@ class Registry(Protocol):
         """Each member, and whether it is connected."""
         ...
 
+    async def keep_position(
+        self, group: str, member: str, incarnation: int, position: int, handed: int
+    ) -> None:
+        """Record how far a member has read the group's log; raises Taken."""
+
+    async def position(self, group: str, member: str) -> tuple[int, int] | None:
+        """Position and handed as recorded last."""
+        ...
+
+    async def forget_position(self, group: str, member: str) -> None:
+        """The member reads the log no more."""
+
 
 class GroupMember(Protocol):
     """One user's handle on one group. Made by :func:`chatlab.groups.open_group`."""

@@ -1,29 +1,41 @@
 """Groups on RabbitMQ: a fanout exchange per group, a queue per member.
 
-=======================  ==============================  ==================================
-                         ``rabbitmq-transient``          ``rabbitmq-durable``
-=======================  ==============================  ==================================
-exchange ``<group>``     durable fanout                  durable fanout
-queue                    exclusive: goes with its        durable, one active consumer
-``chatlab/<group>/<user>``  member's connection
-messages                 transient                       persistent
-an absent member         misses what is sent             finds it waiting
-=======================  ==============================  ==================================
+=======================  ======================  ======================  ==================
+                         ``rabbitmq-transient``  ``rabbitmq-durable``    ``rabbitmq-quorum``
+=======================  ======================  ======================  ==================
+exchange ``<group>``     durable fanout          durable fanout (*)      durable fanout
+queue                    exclusive: goes with    durable, one active     a replicated one,
+``chatlab/<group>/       its member's            consumer                one active
+<user>``                 connection                                      consumer
+messages                 transient               persistent (*)          persistent
+confirms                 yes                     yes (*)                 yes
+an absent member         misses what is sent     finds it waiting        finds it waiting
+RabbitMQ killed          gone                    all there               all there
+=======================  ======================  ======================  ==================
 
-Publishes are confirmed and ``mandatory``, deliveries acknowledged by hand, many at a time.
-One active consumer (``x-single-active-consumer``) keeps the order over a reconnect, when
-RabbitMQ still hands messages to the connection that was lost. Every queue is bounded and
-refuses what is too much: on a fanout that is a nack although other queues took the message,
-hence *uncertain*.
+(*) ``rabbitmq-durable`` has options that take one of its legs away:
+
+- ``persistent=no``: messages wait for an absent member, and are gone when RabbitMQ restarts;
+- ``confirms=no``: the sender is told nothing; see :mod:`chatlab.groups.rabbitmq_sender`;
+- ``exchange=transient``: a restart removes the exchange and with it the bindings. A member
+  that is there makes them anew when it reconnects; to the durable queue of one that is away
+  nothing goes any more.
+
+Deliveries are acknowledged by hand, many at a time. One active consumer
+(``x-single-active-consumer``) keeps the order over a reconnect, when RabbitMQ still hands
+messages to the connection that was lost. Every queue is bounded and refuses what is too
+much. Two relatives are made of the same parts: :mod:`chatlab.groups.rabbitmq_log` and
+:mod:`chatlab.groups.as_reported`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from itertools import groupby
+from operator import itemgetter
+from typing import Any
 
 from chatlab import messages as m
 from chatlab.amqp import (
@@ -31,82 +43,29 @@ from chatlab.amqp import (
     Connections,
     Consumer,
     Delivery,
-    Exchange,
-    Outcome,
-    Queue,
+    Outgoing,
     incoming,
     outgoing,
 )
-from chatlab.backends import parse_backend
+from chatlab.backends import GROUPS, parse_backend, shared_text
 from chatlab.client import Life, OnMessage
 from chatlab.errors import ChatClosed, ChatlabError
 from chatlab.groups.member import OnEnd, Registry
+from chatlab.groups.rabbitmq_kinds import KINDS, Kind, queue_name
+from chatlab.groups.rabbitmq_sender import Meaning, Sender, of_queues
 from chatlab.messages import Message, Receipt
 
-#: Most messages that wait in one member's queue.
-QUEUE_MESSAGES = 100_000
 #: Messages handed out before the first of them must be acknowledged.
 PREFETCH = 500
 #: At a goodbye, what has already arrived here is shown within this time, in seconds.
 DRAIN_SECONDS = 1.0
-#: Receipts tell who listens only in groups of at most so many others …
-LOOK_MEMBERS = 32
-#: … and when the answers come within this time, in seconds.
-LOOK_SECONDS = 1.0
-
-_BOUNDED = {"x-max-length": QUEUE_MESSAGES, "x-overflow": "reject-publish"}
-
-
-@dataclass(frozen=True)
-class Kind:
-    """What distinguishes one RabbitMQ backend from another."""
-
-    #: The queue belongs to its member's connection and goes with it.
-    exclusive: bool
-    persistent: bool
-    arguments: dict[str, Any] = field(default_factory=dict)
-
-    def queue(self, name: str) -> Queue:
-        """A member's queue."""
-        return Queue(name, exclusive=self.exclusive, arguments=_BOUNDED | self.arguments)
-
-
-def transient() -> Kind:
-    """``rabbitmq-transient``: who is not there misses it."""
-    return Kind(exclusive=True, persistent=False)
-
-
-def durable() -> Kind:
-    """``rabbitmq-durable``: who is not there finds it waiting, also after a restart."""
-    return Kind(exclusive=False, persistent=True, arguments={"x-single-active-consumer": True})
-
-
-#: Backend name -> its kind, made from its options.
-KINDS: dict[str, Callable[..., Kind]] = {
-    "rabbitmq-transient": transient,
-    "rabbitmq-durable": durable,
-}
-
-
-class Look(NamedTuple):
-    """What a look at the other members' queues said; ``None``: not known."""
-
-    listeners: int | None
-    waiting: int | None
-    #: Nobody but the sender has a queue.
-    nobody: bool = False
-
-
-UNKNOWN = Look(None, None)
-
-
-def queue_name(group: str, user: str) -> str:
-    """The queue of one member; neither name may hold a slash, so no two pairs collide."""
-    return f"chatlab/{group}/{user}"
 
 
 class RabbitMember:
     """One user's handle on one group on RabbitMQ; see :class:`chatlab.groups.GroupMember`."""
+
+    #: How a look at the other members' queues is read.
+    _meaning: Meaning = staticmethod(of_queues)
 
     def __init__(
         self,
@@ -119,26 +78,27 @@ class RabbitMember:
         on_end: OnEnd | None = None,
     ) -> None:
         self.group = group
-        self.backend = backend
+        self.backend = shared_text(backend)
         self.subscribed = False
         self.connected = False
         self._life = life
         self._connections = connections
         self._registry = registry
-        name, options = parse_backend(backend)
-        self._kind = KINDS[name](**options)
+        self._kind = kind_of(self.backend)
         self._on_message = on_message
         self._on_end = on_end
         self._chat = m.group(group)
         self._queue = queue_name(group, life.user)
-        self._exchange = Exchange(group)
         self._seen = life.seen(self._chat)
         self._last_ids: dict[str, str] = {}
         self._consumer: Consumer | None = None
         self._receiver: asyncio.Task[None] | None = None
-        #: One verb at a time; and one send at a time until it is handed over.
+        #: One verb at a time.
         self._verb = asyncio.Lock()
-        self._turn = asyncio.Lock()
+        self._sender = Sender(
+            *(life, connections, registry, group, self._kind),
+            *(self._outgoing, self._meaning),
+        )
 
     # ------------------------------------------------------------------- membership
 
@@ -154,13 +114,7 @@ class RabbitMember:
                 return
             await self._subscribe()
             await self._ensure()  # a transient queue is gone since the last disconnect
-            consumer = Consumer(
-                self._queue,
-                prefetch=PREFETCH,
-                sole=not self._kind.exclusive,
-                on_lost=self._lost,
-                on_back=self._back,
-            )
+            consumer = self._new_consumer()
             await self._connections.consuming.consume(consumer)
             try:
                 await self._enter(connected=True)
@@ -180,8 +134,7 @@ class RabbitMember:
         """See :class:`chatlab.groups.GroupMember`."""
         async with self._verb:
             await self._disconnect()
-            await self._connections.consuming.delete_queue(self._queue)
-            await self._registry.leave_group(self.group, self._life.user)
+            await self._leave()
             if self.subscribed:
                 self.subscribed = False
                 self._life.fact("Left", self._chat)
@@ -220,10 +173,29 @@ class RabbitMember:
         self._life.fact("Subscribed", self._chat, self.backend)
 
     async def _ensure(self) -> None:
+        """Declare what a member needs."""
         await self._connections.consuming.ensure(
-            self._exchange,
+            self._kind.exchange(self.group),
             self._kind.queue(self._queue),
-            Binding(self._queue, self.group),
+            self._binding,
+        )
+
+    @property
+    def _binding(self) -> Binding:
+        return Binding(self._queue, self.group)
+
+    async def _leave(self) -> None:
+        """Remove what a member has, and its membership."""
+        await self._connections.consuming.delete_queue(self._queue)
+        await self._registry.leave_group(self.group, self._life.user)
+
+    def _new_consumer(self) -> Consumer:
+        return Consumer(
+            self._queue,
+            prefetch=PREFETCH,
+            sole=not self._kind.exclusive,
+            on_lost=self._lost,
+            on_back=self._back,
         )
 
     async def _enter(self, *, connected: bool) -> None:
@@ -256,33 +228,49 @@ class RabbitMember:
 
     async def _receive(self, consumer: Consumer) -> None:
         """Show what comes until the consumer is stopped or ends."""
-        life = self._life
         try:
             while batch := await consumer.take():
-                ids = []
-                for delivery in batch:
-                    if not life.gate.is_set():
-                        await life.gate.wait()
-                        await consumer.check(delivery)
-                    if delivery.stale:
-                        break
-                    ids.append(self._show(delivery))
-                if consumer.ack(batch[-1], len(batch)):
-                    for id in ids:
-                        life.fact("Acked", self._chat, id)
+                ids = await self._show_all(consumer, batch)
+                if consumer.auto_ack:
+                    continue  # an ack of what is acknowledged would close the channel
+                if consumer.ack(batch[-1], len(batch)) and ids:
+                    self._life.facts("Acked", self._chat, ids)
         except ChatlabError as error:
             self._ended(error)
 
-    def _show(self, delivery: Delivery) -> str:
-        message = incoming(delivery, self.group)
-        if not self._seen.add(message.id):
-            self._life.fact("Discarded", self._chat, message.id)
-            return message.id
-        self._life.clock.see(message.clock)
-        self._last_ids[message.sender] = message.id
-        self._life.fact("Delivered", self._chat, message, delivery.redelivered)
-        self._on_message(message, delivery.redelivered)
-        return message.id
+    async def _show_all(self, consumer: Consumer, batch: list[Delivery]) -> list[str]:
+        """Show a batch if it is still ours to show. Returns the ids."""
+        life = self._life
+        if not life.gate.is_set():
+            await life.gate.wait()
+            await consumer.check(batch[0])
+        return [] if batch[0].stale else self._show(batch)
+
+    def _show(self, batch: list[Delivery]) -> list[str]:
+        """Record and show, in order, with one call to the journal for each run of the same
+        fact: Delivered, or Discarded where a message was shown already."""
+        life, chat = self._life, self._chat
+        messages = [self._incoming(delivery) for delivery in batch]
+        ids = [message.id for message in messages]
+        news = self._seen.add_all(ids)
+        life.clock.see(*(x.clock for x, new in zip(messages, news, strict=True) if new))
+        marks = [self._redelivered(delivery) for delivery in batch]
+        for new, run in groupby(zip(news, messages, marks, strict=True), itemgetter(0)):
+            _, shown, again = zip(*run, strict=True)
+            if not new:
+                life.facts("Discarded", chat, [message.id for message in shown])
+                continue
+            self._last_ids.update((message.sender, message.id) for message in shown)
+            life.facts("Delivered", chat, shown, again)
+            for message, mark in zip(shown, again, strict=True):
+                self._on_message(message, mark)
+        return ids
+
+    def _incoming(self, delivery: Delivery) -> Message:
+        return incoming(delivery, self.group)
+
+    def _redelivered(self, delivery: Delivery) -> bool:
+        return delivery.redelivered
 
     def _came(self) -> None:
         self.connected = True
@@ -313,75 +301,14 @@ class RabbitMember:
 
     async def send(self, messages: Sequence[Message]) -> list[Receipt]:
         """See :class:`chatlab.groups.GroupMember`."""
-        for message in messages:
-            self._life.fact("Sent", self._chat, message)
-        outcomes = await self._publish(messages)
-        accepted = any(outcome.kind == "acked" for outcome in outcomes)
-        look = await self._look() if accepted else UNKNOWN
-        return [
-            self._receipt(message, outcome, look)
-            for message, outcome in zip(messages, outcomes, strict=True)
-        ]
+        return await self._sender.send(messages)
 
-    async def _publish(self, messages: Sequence[Message]) -> list[Outcome]:
-        connection = self._connections.publishing
-        items = [
-            outgoing(message, self.group, "", persistent=self._kind.persistent)
-            for message in messages
-        ]
-        async with self._turn:  # a first send that waits is not overtaken
-            try:
-                await connection.ensure(self._exchange)
-            except ChatlabError as error:
-                return [Outcome("failed", error.what)] * len(items)
-            submitted = connection.submit(items)
-        return await connection.outcomes(submitted, self._life.settings.send_seconds)
+    def _outgoing(self, message: Message) -> Outgoing:
+        return outgoing(message, self.group, "", persistent=self._kind.persistent)
 
-    async def _look(self) -> Look:
-        """Ask the queues of the other members who listens and how much waits."""
-        user = self._life.user
-        try:
-            async with asyncio.timeout(LOOK_SECONDS):
-                members = await self._registry.group_members(self.group)
-                others = [member for member in members if member != user]
-                if len(others) > LOOK_MEMBERS:
-                    return UNKNOWN
-                depths = await self._connections.publishing.depths(
-                    [queue_name(self.group, other) for other in others]
-                )
-        except (TimeoutError, ChatlabError):
-            return UNKNOWN  # the message was confirmed; only who listens is not known
-        listeners, waiting, unknown, queues = 0, 0, False, 0
-        for other, depth in zip(others, depths, strict=True):
-            if depth is None:
-                continue
-            queues += 1
-            if depth.consumers is None:  # exclusive: its member's connection lives
-                listeners += members[other]
-                unknown |= not members[other]
-            elif depth.consumers:
-                listeners += 1
-            else:
-                waiting += depth.messages or 0
-        # Who is no member knows by the return; a member's own queue takes the message.
-        nobody = not queues and user in members
-        return Look(listeners, None if unknown else waiting, nobody)
 
-    def _receipt(self, message: Message, outcome: Outcome, look: Look) -> Receipt:
-        life, chat, id = self._life, self._chat, message.id
-        if outcome.kind == "returned" or (outcome.kind == "acked" and look.nobody):
-            reason = f"nobody else listens to {self.group}"
-            life.settled(id)
-            life.fact("Returned", chat, id, reason)
-            return Receipt(id, "unroutable", 0, 0, reason)
-        if outcome.kind == "acked":
-            life.settled(id)
-            life.fact("Confirmed", chat, id, look.waiting, look.listeners)
-            return Receipt(id, "confirmed", look.waiting, look.listeners)
-        if outcome.kind == "failed":
-            life.settled(id)
-            life.fact("Failed", chat, id, outcome.reason)
-            return Receipt(id, "failed", reason=outcome.reason, error=outcome.error)
-        life.unsettled(message)
-        life.fact("Uncertain", chat, id, outcome.reason)
-        return Receipt(id, "uncertain", reason=outcome.reason, error="SendUncertain")
+def kind_of(backend: str) -> Kind:
+    """The kind that a group's backend names."""
+    name, options = parse_backend(backend)
+    shared = {key: value for key, value in options.items() if not GROUPS[name][key].personal}
+    return KINDS[name](**shared)

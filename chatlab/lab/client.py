@@ -17,6 +17,7 @@ from typing import Any, Literal, Protocol
 
 from chatlab import messages as m
 from chatlab.amqp import Connections, Queue
+from chatlab.backends import shared_text
 from chatlab.client import Life
 from chatlab.discovery import Registry
 from chatlab.errors import ChatClosed, ChatlabError, ServiceUnavailable
@@ -202,7 +203,8 @@ class Client:
                 *(_shown, self._ends(m.group(name))),
             )
         elif backend is not None:
-            await self._registry.open_group(name, backend)  # refuses another one
+            # Refuses another one.
+            await self._registry.open_group(name, shared_text(backend))
         return self._groups[name].backend
 
     async def subscribe(self, name: str) -> None:

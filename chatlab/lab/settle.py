@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from chatlab import messages as m
-from chatlab.backends import forgets_the_absent
+from chatlab.backends import forgets_the_absent, unconfirmed
 from chatlab.journal import Row
 from chatlab.private.as_reported_client import EXITED
 from chatlab.tables import Table, card
@@ -31,6 +31,8 @@ class Due:
     subscribed: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     #: Conversations whose backend forgets a member that is not connected.
     transient: set[str] = field(default_factory=set)
+    #: Conversations whose senders are told nothing: what they sent is due at once.
+    unconfirmed: set[str] = field(default_factory=set)
     _sent: dict[str, tuple[str, tuple[str, ...]]] = field(default_factory=dict)
     _open: defaultdict[tuple[str, str], dict[str, None]] = field(
         default_factory=lambda: defaultdict(dict)
@@ -82,10 +84,22 @@ class Due:
                 there = there & self.connected[chat]
             targets = tuple(there)
         self._sent[message.id] = (chat, targets)
+        if chat in self.unconfirmed:
+            self._due(message.id)
 
     def _on_confirmed(
         self, _user: str, _incarnation: int, _chat: str, id: str, _waiting: int, _listeners: int
     ) -> None:
+        self._due(id)
+
+    def _on_failed(
+        self, _user: str, _incarnation: int, _chat: str, id: str, _reason: str
+    ) -> None:
+        chat, targets = self._sent.get(id, ("", ()))
+        for user in targets:
+            self._open[chat, user].pop(id, None)
+
+    def _due(self, id: str) -> None:
         chat, targets = self._sent.get(id, ("", ()))
         for user in targets:
             gone = chat in self.transient and user not in self.connected[chat]
@@ -148,6 +162,8 @@ class Due:
         self.subscribed[chat].add(user)
         if forgets_the_absent(backend):
             self.transient.add(chat)
+        if unconfirmed(backend):
+            self.unconfirmed.add(chat)
 
     def _on_left(self, user: str, _incarnation: int, chat: str) -> None:
         self.subscribed[chat].discard(user)

@@ -14,8 +14,8 @@ from chatlab import journal as j
 from chatlab.client import Life
 from chatlab.discovery import Registry
 from chatlab.errors import ChatClosed
-from chatlab.groups import rabbitmq
-from chatlab.groups.rabbitmq import queue_name
+from chatlab.groups import rabbitmq_kinds, rabbitmq_sender
+from chatlab.groups.rabbitmq_kinds import log_queue, queue_name
 from chatlab.journal import Journal
 from chatlab.resp import Redis
 from chatlab.services.addresses import RabbitAddress, RedisAddress
@@ -23,6 +23,7 @@ from chatlab.services.management import Management
 from chatlab.settings import Settings
 
 TRANSIENT, DURABLE = "rabbitmq-transient", "rabbitmq-durable"
+QUORUM, LOG = "rabbitmq-quorum", "rabbitmq-log"
 CHAT = "group:sd"
 #: The management API may list a new connection only after 5 s.
 PATIENT = Settings(lease_seconds=1.5, heartbeat_seconds=3, send_seconds=12)
@@ -46,7 +47,7 @@ def management(namespace: Namespace) -> Management:
     return Management(namespace[0])
 
 
-@pytest.fixture(params=[TRANSIENT, DURABLE])
+@pytest.fixture(params=[TRANSIENT, DURABLE, QUORUM, LOG])
 def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -68,7 +69,9 @@ async def test_subscribing_and_connecting_twice_changes_nothing(
     await asyncio.gather(*(room.connect() for _ in range(3)))
     vhost = namespace[0].vhost
     bindings = await management.get("exchanges", vhost, "sd", "bindings", "source")
-    assert [binding["destination"] for binding in bindings] == ["chatlab/sd/bob"]
+    assert [binding["destination"] for binding in bindings] == [
+        "chatlab/sd" if backend == LOG else "chatlab/sd/bob"
+    ]
     (receipt,) = await ana.say("sd", "once")
     assert receipt.listeners == 1
     await ana.say("sd", "last")
@@ -87,7 +90,7 @@ async def test_subscribed_but_not_connected_means_the_queue_fills(
     (receipt,) = await ana.say("sd", "waits")
     assert (receipt.outcome, receipt.listeners) == ("confirmed", 0)
     # An exclusive queue does not say how much waits in it.
-    assert receipt.waiting == (1 if backend == DURABLE else None)
+    assert receipt.waiting == (1 if backend in (DURABLE, QUORUM) else None)
     await room.connect()
     assert await bob.sees(1) == ["waits"]
 
@@ -103,6 +106,7 @@ async def test_unsubscribing_deletes_queue_and_binding(
     assert not room.subscribed
     assert not room.connected
     assert await queue_of(management, vhost, "bob") is None
+    assert await management.get("queues", vhost, log_queue("sd").name) is None
     assert await management.get("exchanges", vhost, "sd", "bindings", "source") == []
     assert await rig.registry.find_group("sd") is None
     await room.unsubscribe()  # again: nothing
@@ -141,7 +145,7 @@ async def test_what_others_publish_shows_up_and_ours_can_be_read_by_the_broker_s
     properties = seen["properties"]
     assert properties["headers"]["sender"] == "ana"
     assert properties["message_id"] == "ana:1:1"
-    assert properties["delivery_mode"] == (2 if backend == DURABLE else 1)
+    assert properties["delivery_mode"] == (1 if backend == TRANSIENT else 2)
 
 
 async def test_a_queue_deleted_under_its_member_is_said_and_may_be_joined_again(
@@ -186,7 +190,7 @@ async def test_who_listens_is_asked_in_small_groups_only(
     people = rig.people("ana", "bob", "eva")
     for person in people:
         await person.join("sd", backend)
-    monkeypatch.setattr(rabbitmq, "LOOK_MEMBERS", 1)
+    monkeypatch.setattr(rabbitmq_sender, "LOOK_MEMBERS", 1)
     (receipt,) = await people[0].say("sd", "hola")
     assert (receipt.outcome, receipt.listeners, receipt.waiting) == ("confirmed", None, None)
 
@@ -211,11 +215,11 @@ async def test_a_name_server_that_is_away_does_not_fail_a_send(
 
 
 async def test_a_full_queue_makes_the_message_uncertain_and_others_still_get_it(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch, journal: Journal
+    rig: Rig, backend: str, monkeypatch: pytest.MonkeyPatch, journal: Journal
 ) -> None:
-    monkeypatch.setitem(rabbitmq._BOUNDED, "x-max-length", 2)
+    monkeypatch.setitem(rabbitmq_kinds._BOUNDED, "x-max-length", 2)
     ana, bob, eva = rig.people("ana", "bob", "eva")
-    await (await bob.group("sd", DURABLE)).subscribe()
+    await (await bob.group("sd", backend)).subscribe()
     await eva.join("sd")
     outcomes = [(await ana.say("sd", body))[0].outcome for body in "abc"]
     assert outcomes == ["confirmed", "confirmed", "uncertain"]

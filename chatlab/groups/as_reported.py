@@ -1,0 +1,69 @@
+"""The group chats of the original report, their flaws included.
+
+Two versions, as in the report. Both have a fanout exchange named after the group, take
+messages with automatic acknowledgement into a buffer of their own, ask for no confirm and
+show text only: the protocol has no sender.
+
+===========================  ===================================  =======================
+                             ``as-reported``                      ``…:persistent=yes``
+===========================  ===================================  =======================
+queue                        declared durable, and exclusive      durable
+delivery mode                transient                            persistent
+leaving for good             removes the queue                    removes only the binding
+===========================  ===================================  =======================
+
+What it does wrong, on purpose, and what shows it:
+
+===========================  ===============================================================
+automatic ack, local buffer  what RabbitMQ has handed out and the member has not shown is
+                             lost when the member is killed: all that waited, mostly
+durable, exclusive queue     RabbitMQ ignores the first word: gone with its connection,
+                             persistent messages with it
+non-durable exchange         a restart of RabbitMQ removes it with its bindings: what is
+                             sent then reaches no queue of a member that is away
+leave for good only unbinds  the queue stays, with what it holds
+no confirms, not mandatory   a message to nobody, or to no exchange, is lost in silence
+no sender                    nobody sees who wrote, and an echo looks like an answer
+===========================  ===============================================================
+
+The laboratory's part is small: connections come back after a loss, queues are bounded, and a
+header that the protocol knows nothing of carries the label by which the journal recognises a
+message. It is shown as from :data:`SOMEBODY`.
+"""
+
+from __future__ import annotations
+
+from chatlab.amqp import Consumer, Delivery, Outgoing, labelled, unlabelled
+from chatlab.groups.rabbitmq import RabbitMember
+from chatlab.messages import Message
+
+#: Stands where the sender's name would; no account can have this name.
+SOMEBODY = "?"
+
+
+class AsReportedMember(RabbitMember):
+    """One user's handle on one group as reported."""
+
+    def _new_consumer(self) -> Consumer:
+        return Consumer(
+            self._queue, prefetch=0, auto_ack=True, on_lost=self._lost, on_back=self._back
+        )
+
+    async def _show_all(self, consumer: Consumer, batch: list[Delivery]) -> list[str]:
+        """RabbitMQ has forgotten them already: they are shown, wherever they came from."""
+        await self._life.gate.wait()
+        return self._show(batch)
+
+    async def _leave(self) -> None:
+        connection = self._connections.consuming
+        if self._kind.exclusive:
+            await connection.delete_queue(self._queue)
+        else:
+            await connection.unbind(self._binding)
+        await self._registry.leave_group(self.group, self._life.user)
+
+    def _incoming(self, delivery: Delivery) -> Message:
+        return unlabelled(delivery, self.group, SOMEBODY)
+
+    def _outgoing(self, message: Message) -> Outgoing:
+        return labelled(message, self.group, persistent=self._kind.persistent)
