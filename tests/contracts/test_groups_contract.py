@@ -27,6 +27,8 @@ from chatlab.settings import Settings
 BACKENDS = [
     "rabbitmq-transient",
     "rabbitmq-durable",
+    "rabbitmq-quorum",
+    "rabbitmq-log",
     "redis-pubsub",
     "redis-stream",
     "redis-stream:maxlen=1000",
