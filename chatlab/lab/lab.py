@@ -381,6 +381,9 @@ class Lab:
     async def _has_group(self, name: str) -> bool:
         return await self._registry.find_group(name) is not None
 
+    async def _members_of(self, group: str) -> dict[str, bool]:
+        return await self._registry.group_members(group)
+
     def _open_mailboxes(self, backend: str) -> None:
         """From its first use on, all who are online are connected to a chat server."""
 
