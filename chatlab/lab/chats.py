@@ -314,6 +314,16 @@ class GroupChat(Chat):
         """Whether the user receives now."""
         return self._seat.groups[self.to].connected
 
+    def members(self) -> dict[str, bool]:
+        """Who is subscribed, by name, and whether each receives now: by the name server, the
+        same with every backend. A member that crashed is connected until its lease ends.
+
+        Raises:
+            ServiceUnavailable: the name server does not answer now.
+        """
+        found = self.user.lab._call(self.user.lab._members_of(self.to))
+        return dict(sorted(found.items()))
+
     def subscribe(self) -> GroupChat:
         """Queue and binding exist from now on; nothing is read yet. Idempotent."""
         self._do("subscribe", subscribed=True)

@@ -386,6 +386,9 @@ class Lab:
     async def _group_backend(self, name: str) -> str | None:
         return await self._registry.find_group(name)
 
+    async def _members_of(self, group: str) -> dict[str, bool]:
+        return await self._registry.group_members(group)
+
     def _open_mailboxes(self, backend: str) -> None:
         """From its first use on, all who are online are connected to a chat server."""
 

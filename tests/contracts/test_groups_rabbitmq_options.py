@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 
 import pytest
 from rabbit_rig import Rig, eventually, eventually_is
@@ -12,7 +13,7 @@ from rabbit_rig import Rig, eventually, eventually_is
 from chatlab import journal as j
 from chatlab.client import Life
 from chatlab.discovery import Registry
-from chatlab.errors import BackendMismatch, ChatClosed, InvalidInput
+from chatlab.errors import BackendMismatch, ChatClosed, InvalidInput, ServiceUnavailable
 from chatlab.groups.as_reported import SOMEBODY
 from chatlab.groups.rabbitmq_kinds import log_queue, queue_name
 from chatlab.journal import Journal
@@ -78,8 +79,6 @@ async def test_without_confirms_a_message_to_nobody_is_lost_in_silence(
 async def test_without_confirms_what_never_left_has_failed(
     rig: Rig, namespace: Namespace, journal: Journal, settings: Settings
 ) -> None:
-    from dataclasses import replace
-
     bob = rig.person("bob")
     await bob.join("sd", f"{DURABLE}:confirms=no")
     ana = rig.person(
@@ -212,8 +211,6 @@ async def test_a_name_server_that_is_away_does_not_stop_a_reader_of_the_log(
     keep = rig.registry.keep_position
 
     async def away(*_: object) -> None:
-        from chatlab.errors import ServiceUnavailable
-
         raise ServiceUnavailable("away")
 
     monkeypatch.setattr(rig.registry, "keep_position", away)
