@@ -34,6 +34,8 @@ from chatlab.messages import Message, Receipt
 
 #: At a goodbye, what has already arrived here is shown within this time, in seconds.
 DRAIN_SECONDS = 1.0
+#: Services that do not answer a goodbye within this time are not waited for, in seconds.
+GOODBYE_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,10 +217,11 @@ class Handle(ABC):
         self._receiver = None
         # A goodbye to services that are away is not an error: the connection is gone with
         # what it held, and the name server knows by the lease.
-        with suppress(ChatlabError):
-            await self._detach()
-        with suppress(ChatlabError):
-            await self._enter(connected=False)
+        with suppress(ChatlabError, TimeoutError):
+            async with asyncio.timeout(GOODBYE_SECONDS):
+                with suppress(ChatlabError):
+                    await self._detach()
+                await self._enter(connected=False)
 
     # -------------------------------------------------------------------- receiving
 

@@ -140,8 +140,7 @@ class Due:
         elif reason not in ("", EXITED) and not _on_demand(chat) and user in self.online:
             self._lost.add((chat, user))
         self.connected[chat].discard(user)
-        if chat in self.transient:  # what it has not been shown by now never comes
-            self._open.pop((chat, user), None)
+        self._forget(chat, user)
 
     def _on_crashed(self, user: str, _incarnation: int, _chat: str) -> None:
         self._gone(user)
@@ -149,8 +148,14 @@ class Due:
     def _gone(self, user: str) -> None:
         self.online.discard(user)
         self._lost = {entry for entry in self._lost if entry[1] != user}
-        for users in self.connected.values():
+        for chat, users in self.connected.items():
             users.discard(user)
+            self._forget(chat, user)
+
+    def _forget(self, chat: str, user: str) -> None:
+        """What a transient group has not shown to a member that leaves never comes."""
+        if chat in self.transient:
+            self._open.pop((chat, user), None)
 
     def _on_frozen(self, user: str, _incarnation: int, _chat: str) -> None:
         self.online.discard(user)

@@ -189,6 +189,30 @@ async def test_a_link_that_goes_silent_is_noticed_and_made_again(
     await link.close()
 
 
+@pytest.mark.parametrize("backend", [STREAM, PUBSUB])
+async def test_a_goodbye_through_a_dead_link_ends_soon(
+    rig: Rig, namespace: Namespace, backend: str
+) -> None:
+    redis = namespace[1]
+    link = Link((redis.host, redis.port), user="bob", service="redis")
+    address = redis.through("127.0.0.1", await link.open())
+    bob = rig.person("bob", redis=address, settings=LONG)
+    room = await bob.join("sd", backend)
+    link.freeze()
+    async with asyncio.timeout(5):  # a command is given up after 20 s only
+        await room.close()
+    assert not room.connected
+    ana, eva = rig.people("ana", "eva")
+    await eva.join("sd")
+    await link.close()
+
+    async def one_listens() -> bool:
+        (receipt,) = await ana.say("sd", "who is there?")
+        return receipt.listeners == 1
+
+    await eventually_is(one_listens)
+
+
 async def test_a_subscriber_that_redis_drops_for_being_slow_is_told_what_it_missed(
     rig: Rig, server: RedisServer, monkeypatch: pytest.MonkeyPatch, journal: Journal
 ) -> None:

@@ -111,6 +111,20 @@ def test_redis_comes_back_with_the_mailboxes_after_a_sigkill(lab: Lab) -> None:
     assert bodies(inbox.wait(100, timeout=30)) == [str(n) for n in range(100)]
 
 
+def test_a_group_on_a_redis_stream_survives_a_sigkill_of_redis(lab: Lab) -> None:
+    ana, bob = lab.users("ana", "bob")
+    room, other = ana.join("sd", backend="redis-stream"), bob.join("sd")
+    bob.offline()
+    receipts = room.send_many([str(n) for n in range(300)])
+    with lab.redis.killed():
+        assert not lab.redis.running
+    bob.online()
+    assert {r.outcome for r in receipts} == {"confirmed"}
+    assert bodies(other.wait(300, timeout=30)) == [str(n) for n in range(300)]
+    assert room.send("after").outcome == "confirmed"
+    assert other.wait(301, timeout=30)[-1].body == "after"
+
+
 def test_a_user_in_a_process_of_its_own_survives_sigkill_and_sigstop(lab: Lab) -> None:
     ana = lab.user("ana")
     dan = lab.user("dan", process=True)

@@ -123,6 +123,23 @@ def test_an_absent_member_of_a_transient_group_is_due_nothing() -> None:
     assert found.deliverable() == found.waiting() == {}
 
 
+@pytest.mark.parametrize(
+    "gone", [off("bob"), off("bob", GROUP), ("Crashed", 0.0, "bob", 1, "")]
+)
+@pytest.mark.parametrize("backend", ["redis-pubsub", "redis-stream"])
+def test_what_was_on_its_way_when_a_member_left_comes_only_where_it_is_kept(
+    gone: tuple[Any, ...], backend: str
+) -> None:
+    rows = [subscribed("bob", backend), on("bob"), on("bob", GROUP), sent("1", GROUP, "sd")]
+    here = due(*rows, confirmed("1", GROUP))
+    assert here.deliverable() == {(GROUP, "bob"): 1}
+    back = [gone, on("bob"), on("bob", GROUP)]
+    kept = {(GROUP, "bob"): 1} if backend == "redis-stream" else {}
+    assert due(*rows, confirmed("1", GROUP), *back).deliverable() == kept
+    late = due(*rows, gone, confirmed("1", GROUP), on("bob"), on("bob", GROUP))
+    assert late.deliverable() == kept
+
+
 def test_who_has_left_for_good_is_due_nothing() -> None:
     found = due(
         *(on("bob"), subscribed("bob"), on("bob", GROUP), ("Left", 0.0, "bob", 1, GROUP)),
