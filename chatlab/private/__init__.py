@@ -14,6 +14,8 @@
   another's, and :class:`~chatlab.private.direct.DirectClient`; no relay.
 - ``as_reported``, ``as_reported_client`` (its connection: ``as_reported_line``): server and
   client of the original report, the baseline of comparisons.
+- ``direct``, ``endpoint``, ``line``: chats without a server, of
+  ``protos/chatlab/v1/direct_chat.proto``; ``screen``: what each user is shown, once.
 - ``clients``: which client belongs to which backend; ``backoff``: how they connect again.
 
 The only importer of ``grpc``.

@@ -94,9 +94,8 @@ class Endpoint(pb_grpc.DirectChatServiceServicer):
             raise InvalidInput("That is no frame.") from error
         if request is grpc.aio.EOF:
             return None
-        if (
-            request.letters or request.acked or request.leaving
-        ):  # they would be neither shown nor counted
+        # They would be neither shown nor counted.
+        if request.letters or request.acked or request.leaving:
             raise InvalidInput("The first frame holds a hello and nothing else.")
         hello: pb.Hello = request.hello
         return hello
