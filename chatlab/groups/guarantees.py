@@ -56,6 +56,10 @@ class Guarantees:
     counts_waiting: bool = True
     #: A member that missed messages is told so, and how many.
     reports_gaps: bool = False
+    #: What a killed member held and had not begun to show comes again marked as redelivered.
+    marks_held: bool = True
+    #: With a member, a message is never unroutable: it is kept for those who read later.
+    keeps_for_nobody: bool = False
     #: What a reader should know besides.
     note: str = ""
 
@@ -102,6 +106,8 @@ _ROWS = {
         _DURABLE,
         late=OPEN,
         counts_waiting=False,
+        marks_held=False,
+        keeps_for_nobody=True,
         note="a late joiner that asks for the first message sees all",
     ),
     "redis-pubsub": Guarantees(
