@@ -20,6 +20,7 @@ from chatlab.amqp.codec import OUTSIDER, incoming, outgoing
 from chatlab.amqp.connection import Connection, Depth
 from chatlab.amqp.connections import Connections
 from chatlab.amqp.consumer import Consumer, Delivery
+from chatlab.amqp.once import publish_once
 from chatlab.amqp.publisher import Outcome, Outgoing
 from chatlab.amqp.topology import Binding, Exchange, Queue
 
@@ -37,4 +38,5 @@ __all__ = [
     "Queue",
     "incoming",
     "outgoing",
+    "publish_once",
 ]

@@ -8,6 +8,7 @@ key (below the prefix)    type    content
 ``leases``                zset    name -> when the presence ends, in ms of Redis' clock
 ``groups``                hash    group -> backend and since when
 ``members:<group>``       hash    member -> its life, and whether it is connected
+``agreed``                hash    what the first in a scene chose -> since when, and what
 ``servers``               hash    kind and token -> when it ends, and the address as JSON
 ``ticket:<random>``       string  who calls, in which life, and whom; expires
 ========================  ======  ====================================================
@@ -294,6 +295,13 @@ class Registry:
         keys = [f"members:{group}", "users", "leases"]
         (flat,) = await self._run(scripts.GROUP_MEMBERS, keys)
         return _members(flat)
+
+    # What all of a lab agree on, for as long as a scene.
+
+    async def agree(self, on: str, proposal: str) -> str:
+        """What was proposed first: now and from now on the same for everybody."""
+        (found,) = await self._run(scripts.OPEN_GROUP, ["agreed"], on, "", proposal)
+        return cast(str, found)
 
     # Servers: any number of a kind, each leased under a token of its own.
 

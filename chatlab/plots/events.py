@@ -277,8 +277,8 @@ class _Reader:
                 fate: Fate = "waited" if self._waited(send, receiver, seen) else "at once"
                 again = tuple(when for when, _ in rest)
                 yield Flight(send, receiver, fate, seen, marked, again)
-        if send.outcome == "refused":
-            return
+        if send.outcome == "refused" or (send.outcome == "returned" and send.chat == INSULTS):
+            return  # it never came into the channel
         for receiver in self._meant_for(send):
             if receiver not in sights:
                 yield Flight(send, receiver, self._unseen(send, receiver))

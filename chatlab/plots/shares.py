@@ -101,7 +101,7 @@ def shares(scene: object) -> Shares:
     flights = [flight for flight in story.flights if flight.send.chat == INSULTS]
     numbers: dict[str, int] = {}
     for send in story.sends:
-        if send.chat == INSULTS and send.outcome != "refused":
+        if send.chat == INSULTS and send.outcome not in ("refused", "returned"):
             numbers[send.id] = len(numbers) + 1
     holders: dict[str, list[Flight]] = {}
     for flight in flights:
