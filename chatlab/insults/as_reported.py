@@ -9,7 +9,8 @@ acknowledges automatically and sets no prefetch. What follows, and the notebooks
 - a handler that fails has lost the insult; there are no dead letters;
 - about 95 insults a second at most, one connection each.
 
-The receipt says how full the queue is, which the original does not ask.
+The receipt says how full the queue is, which the original does not ask; without a confirm
+the message itself may not be counted yet.
 """
 
 from __future__ import annotations

@@ -20,6 +20,9 @@ is a dead letter, in ``chatlab/insults/dead``. That queue keeps the newest 1,000
 that ends without a goodbye gives back what it held, and that counts, too.) With automatic
 acknowledgements there is nothing to give back: the insult is lost.
 
+The queue holds 100,000 insults and refuses more; a quorum queue learns that it is full a
+moment late and may take a few on top.
+
 ``require_listener`` looks first and sends then: RabbitMQ's own "now or never" (expiration 0)
 would refuse an insult while all listeners are *busy*, too. So a listener that leaves in
 between leaves it waiting.

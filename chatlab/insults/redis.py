@@ -13,7 +13,7 @@ a poison insult        is lost: nothing to give back        is a dead letter aft
 =====================  ===================================  ================================
 
 Keys, in one slot: ``…:insults:{line}:queue``, ``:ids`` (a sorted set of the newest ids, so
-that a message sent again is stored once), ``:listeners`` (a sorted set: member -> when it
+that a message sent again is stored once), ``:listeners`` (a sorted set: user -> when it
 stops counting, in ms of Redis' clock, so that the machines' clocks need not agree), ``:dead``
 (a list of the newest 1,000 dead letters). What reads and then writes is one Lua script.
 
@@ -138,14 +138,14 @@ return {redis.call('XLEN', KEYS[1]) - held, listeners}
 """
 )
 
-# queue, listeners | member, lease in ms, then entries it holds: it lives and works
+# queue, listeners | consumer, lease in ms, user, then entries it holds: it lives and works
 BEAT = Script(
     _NOW
     + """
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now)
-redis.call('ZADD', KEYS[2], now + ARGV[2], ARGV[1])
-if #ARGV > 2 then redis.pcall('XGROUP', 'CREATE', KEYS[1], 'insults', '0', 'MKSTREAM') end
-for i = 3, #ARGV do
+redis.call('ZADD', KEYS[2], now + ARGV[2], ARGV[3])
+if #ARGV > 3 then redis.pcall('XGROUP', 'CREATE', KEYS[1], 'insults', '0', 'MKSTREAM') end
+for i = 4, #ARGV do
   local held = redis.call('XPENDING', KEYS[1], 'insults', ARGV[i], ARGV[i], 1, ARGV[1])
   if held[1] then
     redis.call('XCLAIM', KEYS[1], 'insults', ARGV[1], 0, ARGV[i], 'JUSTID')
@@ -251,6 +251,8 @@ class RedisLine:
         self._me = f"{life.user}/{life.incarnation}"
         self._options: dict[str, Any] = {}
         self._beating: asyncio.Task[None] | None = None
+        #: When Redis last heard of this listener, by the loop's clock.
+        self._beat_at = 0.0
         self._stopped = False
         self._turn = asyncio.Lock()
 
@@ -274,8 +276,9 @@ class RedisLine:
         self._beating = asyncio.create_task(self._keep_beating())
 
     async def _beat(self) -> None:
-        args = [self._me, round(self._lease * 1000), *self._held()]
+        args = [self._me, round(self._lease * 1000), self._life.user, *self._held()]
         await self._redis.run(BEAT, [self._key("queue"), self._key("listeners")], args)
+        self._beat_at = asyncio.get_running_loop().time()
 
     async def _keep_beating(self) -> None:
         while True:
@@ -314,7 +317,9 @@ class RedisLine:
             self._beating.cancel()
             await asyncio.wait([self._beating])
             with suppress(ChatlabError), mapped(self._redis.address):
-                await cast("Any", self._redis.driver.zrem(self._key("listeners"), self._me))
+                await cast(
+                    "Any", self._redis.driver.zrem(self._key("listeners"), self._life.user)
+                )
 
     async def close(self) -> None:
         await self._redis.close()
@@ -322,9 +327,12 @@ class RedisLine:
     def abandon(self) -> None:
         if self._beating is not None:
             self._beating.cancel()
-        task = asyncio.ensure_future(self._redis.close())
+        task = asyncio.ensure_future(self._hang_up())
         closing.add(task)
         task.add_done_callback(closing.discard)
+
+    async def _hang_up(self) -> None:
+        await self._redis.close()
 
     # ----------------------------------------------------------------------- sending
 
@@ -429,9 +437,7 @@ class ListLine(RedisLine):
                 self._waits = True
                 found = await self._own.blpop([self._key("queue")], self._wait)
         except ChatlabError:
-            own, self._own = self._own, None
-            with suppress(ChatlabError), mapped(self._redis.address):
-                await own.aclose()
+            await self._drop_own()
             raise
         finally:
             self._waits = False
@@ -456,13 +462,21 @@ class ListLine(RedisLine):
                 await asyncio.sleep(WAKE_SECONDS)
 
     async def close(self) -> None:
-        if self._own is not None:
-            with suppress(ChatlabError), mapped(self._redis.address):
-                await self._own.aclose()
         if self._hand is not None:  # popped while leaving: back to where it was
             with suppress(ChatlabError), mapped(self._redis.address):
                 await cast("Any", self._redis.driver.lpush(self._key("queue"), self._hand.tag))
+        await self._drop_own()
         await super().close()
+
+    async def _hang_up(self) -> None:
+        await self._drop_own()
+        await super()._hang_up()
+
+    async def _drop_own(self) -> None:
+        own, self._own = self._own, None
+        if own is not None:
+            with suppress(ChatlabError), mapped(self._redis.address):
+                await own.aclose()
 
     async def dead_letters(self) -> list[Message]:
         raise NotPossible("redis-list keeps no dead letters: what fails there is lost.")
@@ -571,18 +585,21 @@ class StreamLine(RedisLine):
     async def ours(self, drawn: Drawn, late: bool) -> bool:
         if drawn.tag not in self._mine:
             return False
-        if late:
-            with mapped(self._redis.address):
-                held = await cast(
-                    "Any",
-                    self._redis.driver.xpending_range(
-                        self._key("queue"), GROUP, drawn.tag, drawn.tag, 1, self._me
-                    ),
-                )
-            if not held:
-                self._mine.pop(drawn.tag, None)
-                return False
-        return True
+        silent = asyncio.get_running_loop().time() - self._beat_at
+        if late or silent > self._lease:  # somebody may have taken it over
+            await self._reading(lambda: self._check(drawn.tag))
+        return drawn.tag in self._mine
+
+    async def _check(self, entry: str) -> None:
+        with mapped(self._redis.address):
+            held = await cast(
+                "Any",
+                self._redis.driver.xpending_range(
+                    self._key("queue"), GROUP, entry, entry, 1, self._me
+                ),
+            )
+        if not held:
+            self._mine.pop(entry, None)
 
     async def done(self, drawn: Drawn) -> bool:
         held = await self._settled(drawn, DONE, ["queue"], [drawn.tag])
@@ -622,6 +639,20 @@ class StreamLine(RedisLine):
 
     def state(self) -> dict[str, Any]:
         return {"unacked": len(self._mine)}
+
+
+async def stored(redis: Redis) -> dict[str, int]:
+    """What a lab's Redis holds of insults: how many are in each list and stream."""
+    found: dict[str, int] = {}
+    with mapped(redis.address):
+        for kind, name in (("list", "queue"), ("stream", "queue"), ("stream", "dead")):
+            key = f"insults:{{{kind}}}:{name}"
+            length = (
+                redis.driver.xlen if (kind, name) == ("stream", "queue") else redis.driver.llen
+            )
+            if count := await cast("Any", length(redis.key(key))):
+                found[key] = count
+    return found
 
 
 def read_message(text: str) -> Message:

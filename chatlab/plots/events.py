@@ -130,6 +130,7 @@ class _Reader:
     faults: list[Fault] = field(default_factory=list)
     attachments: list[tuple[Moment, j.Connected]] = field(default_factory=list)
     connected: set[tuple[str, str]] = field(default_factory=set)
+    dead: set[str] = field(default_factory=set)
     last_message: int = -1
     drained: int = -1
     end: Moment = field(default_factory=lambda: Moment(0, 0.0))
@@ -169,6 +170,8 @@ class _Reader:
                 self.outcomes[fact.id] = "refused"
             case j.Uncertain():
                 self.outcomes[fact.id] = "uncertain"
+            case j.Rejected(dead=True):
+                self.dead.add(fact.id)
             case j.FaultBegan():
                 self.open_faults[fact.fault, fact.target] = when
             case j.FaultEnded():
@@ -262,6 +265,7 @@ class _Reader:
             absences=absences,
             faults=tuple(sorted(self.faults, key=lambda fault: fault.began.step)),
             attachments=tuple(self.attachments),
+            dead=frozenset(self.dead),
         )
 
     def _closing(self, began: Moment) -> bool:
