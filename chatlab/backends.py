@@ -8,11 +8,14 @@ or an option that is not in them is refused, with what exists.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from chatlab.errors import InvalidInput
+
+_WORD = re.compile(r"[\w.-]{0,64}")
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,17 @@ def _seconds(text: str) -> float:
     if not 0 <= value < math.inf:
         raise ValueError
     return value
+
+
+def _word(text: str) -> str:
+    if not _WORD.fullmatch(text):
+        raise ValueError
+    return text
+
+
+def word(default: str) -> Option:
+    """Letters, digits and ``_ . -``, or nothing."""
+    return Option(default, _word, "letters, digits, '_', '.' and '-', at most 64")
 
 
 def yes_no(default: bool) -> Option:
@@ -89,12 +103,17 @@ GROUPS: Known = {
 }
 #: Those of them that keep nothing for a member that is not connected.
 FORGETFUL = frozenset({"rabbitmq-transient", "redis-pubsub", "as-reported"})
+#: What a member does with an insult it has drawn.
+_HANDLER = {"work": seconds(0.0), "fails_on": word("")}
+_WITH_ACKS = {"prefetch": count(1), "ack": choice("manual", "auto"), **_HANDLER}
+#: The default first. These options are each member's own; the backend is the channel's.
 INSULTS: Known = {
-    "rabbitmq": {
-        "prefetch": count(1),
-        "ack": choice("manual", "auto"),
-        "work": seconds(0.0),
-    },
+    "rabbitmq": _WITH_ACKS,
+    "rabbitmq-not-me": _WITH_ACKS,
+    "redis-list": _HANDLER,
+    "redis-stream": {"prefetch": count(1), **_HANDLER},
+    "memory": _WITH_ACKS,
+    "as-reported": _HANDLER,
 }
 
 
@@ -140,6 +159,15 @@ def parse_backend(text: str, known: Known = GROUPS) -> tuple[str, dict[str, Any]
     return name, values
 
 
+def with_options(text: str, options: Mapping[str, Any]) -> str:
+    """The backend ``text`` with further options, which win over those in it; ``None``
+    leaves one as it is."""
+    given = [f"{key}={_text(value)}" for key, value in options.items() if value is not None]
+    if not given:
+        return text
+    return f"{text}{',' if ':' in text else ':'}{','.join(given)}"
+
+
 def backend_text(name: str, values: Mapping[str, Any], known: Known = GROUPS) -> str:
     """The string for a name and options: those left out have their defaults, and the same
     backend always gives the same string."""
@@ -168,8 +196,9 @@ def unconfirmed(backend: str) -> bool:
 
 
 def full_text(name: str, values: Mapping[str, Any]) -> str:
-    """The same with every option, for the journal: what it says needs no table."""
-    options = ",".join(f"{key}={_text(value)}" for key, value in values.items())
+    """The same with every option that has a value, for the journal: what it says needs no
+    table."""
+    options = ",".join(f"{k}={_text(v)}" for k, v in values.items() if v != "")
     return f"{name}:{options}" if options else name
 
 

@@ -144,6 +144,10 @@ class Seen:
             return [True] * len(ids)
         return [self.add(id) for id in ids]
 
+    def forget(self, id: str) -> None:
+        """It was shown in vain (its handler failed): shown again, it is no second copy."""
+        self._ids.pop(id, None)
+
     def _keep(self, ids: list[str]) -> None:
         self._ids.update(dict.fromkeys(ids))
         while len(self._ids) > self._limit:

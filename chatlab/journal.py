@@ -121,6 +121,15 @@ class Handled(Fact):
 
 
 @dataclass(frozen=True, slots=True)
+class Rejected(Fact):
+    """The work on an insult failed. ``dead``: it was put with the dead letters, or lost
+    where there are none; otherwise it was given back, for the next."""
+
+    id: str
+    dead: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Acked(Fact):
     """Its receiver acknowledged it; the store may forget it."""
 
@@ -207,7 +216,7 @@ KINDS: dict[str, type[Fact]] = {
     kind.__name__: kind
     for kind in (
         *(Sent, Confirmed, Returned, Failed, Uncertain),
-        *(Delivered, Discarded, Handled, Acked, Reached),
+        *(Delivered, Discarded, Handled, Rejected, Acked, Reached),
         *(Connected, Disconnected, Subscribed, Left, Crashed, Frozen, Thawed),
         *(FaultBegan, FaultEnded, Drained),
     )

@@ -13,6 +13,7 @@ from chatlab.errors import ChatlabError
 from chatlab.groups import GroupMember, Registry, open_group
 from chatlab.groups.rabbitmq import RabbitMember
 from chatlab.insults import InsultMember
+from chatlab.insults.redis import closing
 from chatlab.messages import Message, Receipt
 from chatlab.services.management import Management
 
@@ -36,7 +37,7 @@ async def eventually_is(look: Callable[[], Awaitable[Any]], timeout: float = 10.
 class Person:
     """One life of a user, its connections, handles, and what it was shown."""
 
-    def __init__(self, life: Life, registry: Registry) -> None:
+    def __init__(self, life: Life, registry: Any) -> None:
         self.life = life
         self.connections = Connections(life)
         self.shown: list[Message] = []
@@ -44,7 +45,9 @@ class Person:
         self.ends: list[ChatlabError] = []
         self._registry = registry
         self._groups: dict[str, GroupMember] = {}
-        self.insults = InsultMember(life, self.connections, self._show, self.ends.append)
+        self.insults = InsultMember(
+            life, self.connections, registry, self._show, self.ends.append
+        )
 
     @property
     def bodies(self) -> list[str]:
@@ -76,10 +79,10 @@ class Person:
         chat = m.group(name)
         return await member.send([self.life.message(chat, name, body) for body in bodies])
 
-    async def insult(self, *bodies: str) -> list[Receipt]:
+    async def insult(self, *bodies: str, **how: Any) -> list[Receipt]:
         """Send to the insult channel."""
         batch = [self.life.message(m.INSULTS, m.INSULTS, body) for body in bodies]
-        return await self.insults.send(batch)
+        return await self.insults.send(batch, **how)
 
     async def sees(self, count: int, timeout: float = 10.0) -> list[str]:
         """The bodies shown, as soon as there are ``count``."""
@@ -97,7 +100,8 @@ class Person:
         for member in self._groups.values():
             if not isinstance(member, RabbitMember):  # those go with their connections
                 await member.close()
-        await self.connections.close()
+        self.insults.abandon()
+        await asyncio.gather(self.connections.close(), *closing)
 
 
 class Rig:

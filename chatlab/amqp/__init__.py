@@ -28,6 +28,7 @@ from chatlab.amqp.codec import (
 from chatlab.amqp.connection import Connection, Depth
 from chatlab.amqp.connections import Connections
 from chatlab.amqp.consumer import Consumer, Delivery
+from chatlab.amqp.once import publish_once
 from chatlab.amqp.publisher import Outcome, Outgoing
 from chatlab.amqp.topology import Binding, Exchange, Queue
 
@@ -48,5 +49,6 @@ __all__ = [
     "labelled",
     "mark",
     "outgoing",
+    "publish_once",
     "unlabelled",
 ]

@@ -34,6 +34,14 @@ class Delivery(NamedTuple):
     channel: Channel
 
     @property
+    def attempt(self) -> int:
+        """Which delivery of this message it is, from 1, as far as its queue counts (a
+        quorum queue does)."""
+        headers: dict[str, Any] = self.properties.headers or {}
+        earlier = headers.get("x-delivery-count", 0)
+        return 1 + (earlier if isinstance(earlier, int) else 0)
+
+    @property
     def stale(self) -> bool:
         """Its connection is gone: RabbitMQ hands it out again, here or to a successor."""
         return self.channel.closed is not None
@@ -114,6 +122,14 @@ class Consumer:
         if last.channel is self._channel:
             self.unacked -= count
         return last.channel.send("basic_ack", last.tag, multiple=count > 1)
+
+    def reject(self, delivery: Delivery) -> bool:
+        """Give one back, to be handed out again: a quorum queue counts it, and after its
+        ``x-delivery-limit`` makes it a dead letter. (From RabbitMQ 4.3 on a nack does not
+        count.) False when its connection is gone: then it was given back already."""
+        if delivery.channel is self._channel:
+            self.unacked -= 1
+        return delivery.channel.send("basic_reject", delivery.tag, requeue=True)
 
     async def check(self, delivery: Delivery) -> None:
         """Hear from RabbitMQ: afterwards ``delivery.stale`` is the truth. For a client that

@@ -9,6 +9,7 @@ key (below the prefix)    type    content
 ``groups``                hash    group -> backend and since when
 ``members:<group>``       hash    member -> its life, and whether it is connected
 ``positions:<group>``     hash    member -> its life, and how far it has read the log
+``agreed``                hash    what the first in a scene chose -> since when, and what
 ``servers``               hash    kind and token -> when it ends, and the address as JSON
 ``ticket:<random>``       string  who calls, in which life, whom, and a proof; expires
 ========================  ======  ====================================================
@@ -337,6 +338,13 @@ class Registry:
         with mapped(self.redis.address):
             removing = self.redis.driver.hdel(self.redis.key(f"positions:{group}"), member)
             await removing
+
+    # What all of a lab agree on, for as long as a scene.
+
+    async def agree(self, on: str, proposal: str) -> str:
+        """What was proposed first: now and from now on the same for everybody."""
+        (found,) = await self._run(scripts.OPEN_GROUP, ["agreed"], on, "", proposal)
+        return cast(str, found)
 
     # Servers: any number of a kind, each leased under a token of its own.
 

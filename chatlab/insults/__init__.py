@@ -1,7 +1,27 @@
-"""The insult channel: a work queue, each insult to exactly one of its listeners."""
+"""The insult channel: a work queue, each insult to exactly one of its listeners.
+
+Backends: ``rabbitmq`` (one plain queue), ``rabbitmq-not-me`` (never back to its sender),
+``redis-list`` (at most once, a baseline), ``redis-stream`` (a consumer group), ``memory``
+(an in-process stand-in) and ``as-reported``. What each promises is data:
+:func:`~chatlab.insults.guarantees.guarantees`.
+"""
 
 from __future__ import annotations
 
-from chatlab.insults.rabbitmq import QUEUE, InsultMember
+from chatlab.insults.guarantees import Guarantees, guarantees
+from chatlab.insults.line import DEAD_LETTERS, DELIVERIES, QUEUE_MESSAGES, Registry
+from chatlab.insults.member import DEFAULT_BACKEND, InsultMember
+from chatlab.insults.rabbitmq import DEAD, QUEUE
 
-__all__ = ["QUEUE", "InsultMember"]
+__all__ = [
+    "DEAD",
+    "DEAD_LETTERS",
+    "DEFAULT_BACKEND",
+    "DELIVERIES",
+    "QUEUE",
+    "QUEUE_MESSAGES",
+    "Guarantees",
+    "InsultMember",
+    "Registry",
+    "guarantees",
+]

@@ -63,12 +63,7 @@ class Chat:
             SendUncertain: nobody knows; ``error.receipt.id`` may be sent again.
         """
         (receipt,) = self._send([m.check_body(body)], [id] if id else [])
-        if receipt.outcome == "failed":
-            kind: type[SendFailed] = getattr(errors, receipt.error, SendFailed)
-            raise _with(kind(receipt.reason, SendFailed.effect), receipt)
-        if receipt.outcome == "uncertain":
-            raise _with(SendUncertain(receipt.reason), receipt)
-        return receipt
+        return _definite(receipt)
 
     def send_many(self, bodies: Iterable[str]) -> list[Receipt]:
         """Send in order, pipelined. One receipt a message, failed and uncertain included.
@@ -79,7 +74,9 @@ class Chat:
         """
         return self._send([m.check_body(body) for body in bodies])
 
-    def _send(self, bodies: Sequence[str], ids: Sequence[str] = ()) -> list[Receipt]:
+    def _send(
+        self, bodies: Sequence[str], ids: Sequence[str] = (), **how: Any
+    ) -> list[Receipt]:
         self._open()
         work = self._seat.do(
             "send",
@@ -88,6 +85,7 @@ class Chat:
             backend=self.backend,
             bodies=list(bodies),
             ids=list(ids),
+            **how,
         )
         receipts: list[Receipt] = self.user.lab._call(work)
         return receipts
@@ -363,13 +361,54 @@ class InsultChannel(Chat):
         """``both``, ``producer`` or ``consumer``; empty after :meth:`leave`."""
         return str((self._seat.insults or {}).get("role", ""))
 
-    def _send(self, bodies: Sequence[str], ids: Sequence[str] = ()) -> list[Receipt]:
+    def send(
+        self, body: str, *, id: str | None = None, require_listener: bool = False
+    ) -> Receipt:
+        """Send one insult; without a listener it waits.
+
+        Args:
+            body, id: as for every chat.
+            require_listener: the receiver must be connected: nobody is, nothing is sent.
+
+        Raises:
+            PeerAway: ``require_listener``, and nobody listens.
+            InvalidInput, SendFailed, SendUncertain: as for every chat.
+        """
+        ids = [id] if id else []
+        (receipt,) = self._send([m.check_body(body)], ids, require_listener=require_listener)
+        if require_listener and receipt.outcome == "unroutable":
+            todo = "Send it when somebody listens, or without require_listener: it waits."
+            raise _with(errors.PeerAway("Nobody listens to insults now.", "", todo), receipt)
+        return _definite(receipt)
+
+    def send_many(
+        self, bodies: Iterable[str], *, require_listener: bool = False
+    ) -> list[Receipt]:
+        """Send in order, pipelined; one receipt each. With ``require_listener`` those that
+        nobody is connected for are ``unroutable``."""
+        checked = [m.check_body(body) for body in bodies]
+        return self._send(checked, require_listener=require_listener)
+
+    def dead_letters(self) -> list[Message]:
+        """The insults whose work failed at all of five deliveries, oldest first.
+
+        Raises:
+            NotPossible: this backend keeps none.
+            ServiceUnavailable: the broker does not answer now.
+        """
+        self._open()
+        found = self.user.lab._call(self._seat.do("dead_letters"))
+        return [Message(*fields) for fields in found]
+
+    def _send(
+        self, bodies: Sequence[str], ids: Sequence[str] = (), **how: Any
+    ) -> list[Receipt]:
         if self.role == "consumer":
             raise errors.NotPossible(
                 f"{self.user.name} only listens to insults.",
                 todo=f'{self.user.name}.insults(role="both") changes that.',
             )
-        return super()._send(bodies, ids)
+        return super()._send(bodies, ids, **how)
 
     def leave(self) -> None:
         """Take part no more. Idempotent."""
@@ -379,21 +418,33 @@ class InsultChannel(Chat):
             self._seat.insults = None
 
 
-def check_options(role: str, prefetch: int, ack: str, work: float) -> dict[str, Any]:
-    """The options of ``user.insults``.
+def check_options(
+    role: str, prefetch: int | None, ack: str | None, work: float | None
+) -> dict[str, Any]:
+    """The options of ``user.insults``; ``None``: as the backend says.
 
     Raises:
         InvalidInput: an option out of its range, which is named.
     """
     if role not in ("both", "producer", "consumer"):
         raise InvalidInput(f"role {role!r} is none of both, producer, consumer.")
-    if ack not in ("manual", "auto"):
+    if ack not in (None, "manual", "auto"):
         raise InvalidInput(f"ack {ack!r} is none of manual, auto.")
-    if not isinstance(prefetch, int) or not 0 <= prefetch <= 65_535:
+    if prefetch is not None and not (isinstance(prefetch, int) and 0 <= prefetch <= 65_535):
         raise InvalidInput(f"prefetch is 0 (no limit) to 65,535, not {prefetch!r}.")
-    if not isinstance(work, int | float) or not 0 <= work <= 60:
+    if work is not None and not (isinstance(work, int | float) and 0 <= work <= 60):
         raise InvalidInput(f"work is 0 to 60 seconds, not {work!r}.")
-    return {"role": role, "prefetch": prefetch, "ack": ack, "work": float(work)}
+    return {"role": role, "prefetch": prefetch, "ack": ack, "work": work}
+
+
+def _definite(receipt: Receipt) -> Receipt:
+    """The receipt, or what it says as an error."""
+    if receipt.outcome == "failed":
+        kind: type[SendFailed] = getattr(errors, receipt.error, SendFailed)
+        raise _with(kind(receipt.reason, SendFailed.effect), receipt)
+    if receipt.outcome == "uncertain":
+        raise _with(SendUncertain(receipt.reason), receipt)
+    return receipt
 
 
 def _with(error: SendFailed | SendUncertain, receipt: Receipt) -> Exception:

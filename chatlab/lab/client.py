@@ -237,17 +237,25 @@ class Client:
     async def insults(
         self,
         role: Literal["both", "producer", "consumer"],
-        prefetch: int,
-        ack: Literal["manual", "auto"],
-        work: float,
-    ) -> None:
-        """Take part in the insult channel, or change how."""
+        backend: str | None = None,
+        **options: Any,
+    ) -> str:
+        """Take part in the insult channel, or change how. Returns the backend with all
+        options."""
         if self._insults is None:
             assert self._connections is not None
             self._insults = InsultMember(
-                self.life, self._connections, _shown, self._ends(m.INSULTS)
+                *(self.life, self._connections, self._registry),
+                *(_shown, self._ends(m.INSULTS)),
             )
-        await self._insults.join(role, prefetch=prefetch, ack=ack, work=work)
+        await self._insults.join(role, backend=backend, **options)
+        return self._insults.backend
+
+    async def dead_letters(self) -> list[Message]:
+        """The insults that failed too often."""
+        if self._insults is None:
+            raise ChatClosed(f"{self._ticket.user} has left the insult channel.")
+        return await self._insults.dead_letters()
 
     async def leave_insults(self) -> None:
         """Take part no more."""
@@ -258,18 +266,25 @@ class Client:
     # -- all of them
 
     async def send(
-        self, chat: str, to: str, backend: str, bodies: Sequence[str], ids: Sequence[str] = ()
+        self,
+        chat: str,
+        to: str,
+        backend: str,
+        bodies: Sequence[str],
+        ids: Sequence[str] = (),
+        **how: Any,
     ) -> list[Receipt]:
-        """Send in order; one receipt a message, whatever became of it."""
+        """Send in order; one receipt a message, whatever became of it. ``how``: what the
+        handle's ``send`` takes besides."""
         again = [
             self.life.message(chat, to, body, id) for body, id in zip(bodies, ids, strict=False)
         ]
         new = self.life.messages(chat, to, bodies[len(ids) :])
-        return await self._sender(chat, to, backend)([*again, *new])
+        return await self._sender(chat, to, backend)([*again, *new], **how)
 
     def _sender(
         self, chat: str, to: str, backend: str
-    ) -> Callable[[Sequence[Message]], Awaitable[list[Receipt]]]:
+    ) -> Callable[..., Awaitable[list[Receipt]]]:
         if chat == m.INSULTS:
             if self._insults is None:
                 raise ChatClosed(f"{self._ticket.user} has left the insult channel.")

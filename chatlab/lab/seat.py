@@ -36,8 +36,9 @@ if TYPE_CHECKING:
     from chatlab.services.addresses import ServerAddress
     from chatlab.settings import Settings
 
-#: A group of this name would share queue names with the presence of users.
-RESERVED = ("presence",)
+#: A group of this name would share queue names with the presence of users, or with the
+#: insult channel.
+RESERVED = ("presence", "insults")
 
 _KIND_AND_CHAT = itemgetter(0, 4)
 

@@ -116,6 +116,12 @@ class Due:
         if chat == m.INSULTS:
             self._done(chat, ANYONE, id)
 
+    def _on_rejected(
+        self, _user: str, _incarnation: int, chat: str, id: str, dead: bool
+    ) -> None:
+        if dead:  # a dead letter is not still to come
+            self._done(chat, ANYONE, id)
+
     def _on_discarded(self, user: str, _incarnation: int, chat: str, id: str) -> None:
         self._done(chat, user, id)
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from chatlab.groups import redis_stream
+from chatlab.insults.redis import stored as stored_insults
 from chatlab.journal import (
     Confirmed,
     Delivered,
@@ -95,6 +96,8 @@ async def _redis(redis: Redis) -> list[Row]:
     for box in await RedisMailboxes(redis).state():
         rows.append(_row("Redis", "mailbox: stored", box.user, box.stored))
         rows.append(_row("Redis", "mailbox: waiting", box.user, box.unacknowledged))
+    for key, count in (await stored_insults(redis)).items():
+        rows.append(_row("Redis", "insults", key, count))
     return rows
 
 

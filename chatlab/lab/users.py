@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Literal
 from chatlab import messages as m
 from chatlab.backends import PRIVATE
 from chatlab.errors import ChatClosed, InvalidInput, NotPossible
-from chatlab.groups import guarantees
+from chatlab.groups import guarantees as of_groups
+from chatlab.insults import guarantees as of_insults
 from chatlab.lab.chats import GroupChat, InsultChannel, PrivateChat, check_options
 from chatlab.lab.seat import Membership, Seat, member_chat
 from chatlab.tables import card
@@ -154,7 +155,7 @@ class User:
         if self._seat.process:
             self._refuse_memory(name, backend)
         found = self.lab._call(self._seat.do("group", name=name, backend=backend))
-        if guarantees(found).tier == "stand-in":
+        if of_groups(found).tier == "stand-in":
             self.lab.current.journal.header["tier"] = "stand-in"
         if name not in self._seat.groups:
             self._seat.groups[name] = Membership(found)
@@ -175,23 +176,38 @@ class User:
         self,
         role: Literal["both", "producer", "consumer"] = "both",
         *,
-        prefetch: int = 1,
-        ack: Literal["manual", "auto"] = "manual",
-        work: float = 0.0,
+        backend: str | None = None,
+        prefetch: int | None = None,
+        ack: Literal["manual", "auto"] | None = None,
+        work: float | None = None,
+        fails_on: str | None = None,
     ) -> InsultChannel:
         """Take part in the insult channel; calling it again changes role and options.
 
         Args:
             role: sends, listens or both.
-            prefetch: unacknowledged insults the broker hands out at once; 0: no limit.
-            ack: ``manual`` acknowledges after the work; ``auto`` on arrival.
-            work: seconds of work per insult.
+            backend: ``rabbitmq`` (of a new channel when left out), ``rabbitmq-not-me``,
+                ``redis-list``, ``redis-stream``, ``memory`` or ``as-reported``, with
+                options: ``rabbitmq:prefetch=10,ack=auto,work=0.05``. All of a scene's
+                channel have one backend, that of its first member.
+            prefetch: unacknowledged insults that are handed out at once (1); 0: no limit.
+            ack: ``manual`` (the default) acknowledges after the work; ``auto`` on arrival.
+            work: seconds of work per insult (0).
+            fails_on: the work on an insult with this word in it fails; after five
+                deliveries it is a dead letter.
+
+        Raises:
+            InvalidInput: an unknown backend, an option it does not have, or a wrong value.
+            BackendMismatch: the scene's channel has another backend; both are named.
+            NotPossible: the backend takes no more members.
         """
-        options = check_options(role, prefetch, ack, work)
-        self.lab._call(self._seat.do("insults", **options))
-        self._seat.insults = options
+        options = check_options(role, prefetch, ack, work) | {"fails_on": fails_on}
+        found = self.lab._call(self._seat.do("insults", backend=backend, **options))
+        if of_insults(found).tier != "real":
+            self.lab.journal.header["tier"] = of_insults(found).tier
+        self._seat.insults = {"role": role, "backend": found}
         self._seat.inbox(m.INSULTS).resume()
-        return InsultChannel(self, m.INSULTS, m.INSULTS, "rabbitmq")
+        return InsultChannel(self, m.INSULTS, m.INSULTS, found)
 
     # -- looks
 

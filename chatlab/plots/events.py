@@ -126,6 +126,7 @@ class _Reader:
     faults: list[Fault] = field(default_factory=list)
     attachments: list[tuple[Moment, j.Connected]] = field(default_factory=list)
     connected: set[tuple[str, str]] = field(default_factory=set)
+    dead: set[str] = field(default_factory=set)
     last_message: int = -1
     drained: int = -1
     end: Moment = field(default_factory=lambda: Moment(0, 0.0))
@@ -165,6 +166,8 @@ class _Reader:
                 self.outcomes[fact.id] = "refused"
             case j.Uncertain():
                 self.outcomes[fact.id] = "uncertain"
+            case j.Rejected(dead=True):
+                self.dead.add(fact.id)
             case j.FaultBegan():
                 self.open_faults[fact.fault, fact.target] = when
             case j.FaultEnded():
@@ -258,6 +261,7 @@ class _Reader:
             absences=absences,
             faults=tuple(sorted(self.faults, key=lambda fault: fault.began.step)),
             attachments=tuple(self.attachments),
+            dead=frozenset(self.dead),
         )
 
     def _closing(self, began: Moment) -> bool:
@@ -273,8 +277,8 @@ class _Reader:
                 fate: Fate = "waited" if self._waited(send, receiver, seen) else "at once"
                 again = tuple(when for when, _ in rest)
                 yield Flight(send, receiver, fate, seen, marked, again)
-        if send.outcome == "refused":
-            return
+        if send.outcome == "refused" or (send.outcome == "returned" and send.chat == INSULTS):
+            return  # it never came into the channel
         for receiver in self._meant_for(send):
             if receiver not in sights:
                 yield Flight(send, receiver, self._unseen(send, receiver))

@@ -3,7 +3,7 @@
 At the right how many each member got, and the fairness: Jain's index, (Σx)² / (n Σx²), 1 when
 all got the same and 1/n when one took all (R. Jain, D. Chiu, W. Hawe, DEC-TR-301, 1984).
 Each strip's title is its setting. Hollow = handed out but taken back; a row of its own shows
-insults that still wait, or were lost (×).
+insults that still wait, whose work failed each time, or that were lost (×).
 """
 
 from __future__ import annotations
@@ -83,6 +83,8 @@ def _rows(strip: Shares) -> list[tuple[str, tuple[str, ...]]]:
         rows.append((f"{len(rest)} others", rest))
     if strip.lost:
         rows.append(("lost", ()))
+    if strip.dead:
+        rows.append(("failed", ()))
     if strip.waiting:
         rows.append(("waiting", ()))
     return rows
@@ -182,7 +184,8 @@ class _Drawer:
         self.board.text(_COUNTS, y, f"{len(got):,}", size=16, bold=True)
 
     def _rest(self, name: str, y: float) -> None:
-        numbers = self.strip.lost if name == "lost" else self.strip.waiting
+        kinds = {"lost": self.strip.lost, "failed": self.strip.dead}
+        numbers = kinds.get(name, self.strip.waiting)
         colour = LOSS if name == "lost" else GREY
         self.board.text(
             self.left - 10, y, name, size=13, color=colour, ha="right", bold=name == "lost"

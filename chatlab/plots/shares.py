@@ -20,11 +20,15 @@ class Setting:
     ack: str | None
     #: Member -> seconds of work per insult.
     work: dict[str, float]
+    #: The backend's name, when it has neither prefetch nor acks.
+    plain: str = ""
 
     def words(self) -> str:
         """``no prefetch``, ``prefetch 1``, ``auto-ack (prefetch ignored)``."""
         if self.ack == "auto":
             return "auto-ack (prefetch ignored)"
+        if self.plain:
+            return self.plain
         if self.prefetch is None:
             return "mixed settings" if self.ack is None and self.work else "insults"
         return f"prefetch {self.prefetch}" if self.prefetch else "no prefetch"
@@ -55,6 +59,8 @@ class Shares:
     taken_back: dict[str, tuple[int, ...]]
     waiting: tuple[int, ...]
     lost: tuple[int, ...]
+    #: Their work failed whoever had them: dead letters, or lost where there are none.
+    dead: tuple[int, ...]
     total: int
     #: How many were waiting when the first member attached.
     backlog: int
@@ -101,7 +107,7 @@ def shares(scene: object) -> Shares:
     flights = [flight for flight in story.flights if flight.send.chat == INSULTS]
     numbers: dict[str, int] = {}
     for send in story.sends:
-        if send.chat == INSULTS and send.outcome != "refused":
+        if send.chat == INSULTS and send.outcome not in ("refused", "returned"):
             numbers[send.id] = len(numbers) + 1
     holders: dict[str, list[Flight]] = {}
     for flight in flights:
@@ -120,9 +126,11 @@ def shares(scene: object) -> Shares:
         held.sort(
             key=lambda flight: flight.again[-1] if flight.again else flight.seen or (0, 0.0)
         )
-        for flight in held[:-1]:
+        failed = id in story.dead
+        for flight in held if failed else held[:-1]:
             back[flight.receiver].append(numbers[id])
-        got[held[-1].receiver].append(numbers[id])
+        if not failed:
+            got[held[-1].receiver].append(numbers[id])
     return Shares(
         name=story.name,
         members=members,
@@ -130,6 +138,7 @@ def shares(scene: object) -> Shares:
         taken_back={member: tuple(sorted(which)) for member, which in back.items()},
         waiting=_numbers(flights, numbers, "waiting", "under way", "unknown"),
         lost=_numbers(flights, numbers, "lost"),
+        dead=tuple(sorted(numbers[id] for id in story.dead if id in numbers)),
         total=len(numbers),
         backlog=_backlog(story, attached),
         setting=_setting(attached, flights),
@@ -159,10 +168,14 @@ def _setting(attached: Sequence[tuple[Any, Any]], flights: Sequence[Flight]) -> 
     prefetch = {o["prefetch"] for o in options.values() if o.get("prefetch", "").isdigit()}
     acks = {o["ack"] for o in options.values() if "ack" in o}
     work = {user: _seconds(o.get("work", "")) for user, o in options.items()}
+    told = any({"prefetch", "ack"} & o.keys() for o in options.values())
+    names = {fact.backend.partition(":")[0] for _, fact in attached}
+    plain = names.pop() if len(names) == 1 and not told else ""
     return Setting(
         int(prefetch.pop()) if len(prefetch) == 1 else None,
         acks.pop() if len(acks) == 1 else None,
         work,
+        plain,
     )
 
 
@@ -232,6 +245,9 @@ def _one(strip: Shares) -> list[str]:
     if strip.lost:
         verb = "was" if len(strip.lost) == 1 else "were"
         return [f"{len(strip.lost):,} of {insults} {verb} lost"]
+    if strip.dead:
+        verb = "was" if len(strip.dead) == 1 else "were"
+        return [f"{len(strip.dead):,} of {insults} {verb} given up: the work failed each time"]
     if not sum(counts):
         return [f"{insults} {'waits' if strip.total == 1 else 'wait'}: nobody takes them"]
     if strip.waiting:

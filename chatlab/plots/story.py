@@ -96,6 +96,8 @@ class Story:
     faults: tuple[Fault, ...]
     #: Rows of ``Connected`` to the insult channel, for its settings.
     attachments: tuple[tuple[Moment, j.Connected], ...] = ()
+    #: Ids of insults whose work failed for the last time: they go to nobody any more.
+    dead: frozenset[str] = frozenset()
 
     def count(self, *fates: Fate) -> int:
         """How many messages have a flight of one of these fates."""

@@ -31,13 +31,21 @@ def test_a_name_alone_has_every_option_at_its_default() -> None:
     )
     assert parse_backend("rabbitmq", INSULTS) == (
         "rabbitmq",
-        {"prefetch": 1, "ack": "manual", "work": 0.0},
+        {"prefetch": 1, "ack": "manual", "work": 0.0, "fails_on": ""},
     )
 
 
 def test_options_are_read_in_any_order() -> None:
     name, options = parse_backend("rabbitmq:work=0.05,ack=auto,prefetch=0", INSULTS)
-    assert (name, options) == ("rabbitmq", {"prefetch": 0, "ack": "auto", "work": 0.05})
+    assert (name, options) == (
+        "rabbitmq",
+        {
+            "prefetch": 0,
+            "ack": "auto",
+            "work": 0.05,
+            "fails_on": "",
+        },
+    )
     assert parse_backend("x:confirms=no", KNOWN)[1] == {
         "confirms": False,
         "exchange": "durable",
