@@ -43,6 +43,7 @@ from contextlib import suppress
 from typing import Any, TypeVar, cast
 
 from chatlab.amqp import OUTSIDER, Connections
+from chatlab.backoff import BACKOFF_SECONDS, patiently
 from chatlab.client import Life
 from chatlab.errors import (
     ChatlabError,
@@ -62,7 +63,6 @@ from chatlab.insults.line import (
 )
 from chatlab.messages import INSULTS as CHAT
 from chatlab.messages import Message, Receipt, batches, check_name, new_message
-from chatlab.private.backoff import BACKOFF_SECONDS, patiently
 from chatlab.resp import Redis, Script, ScriptError, mapped
 
 T = TypeVar("T")
