@@ -214,6 +214,7 @@ async def test_a_name_server_that_is_away_does_not_fail_a_send(
 # ------------------------------------------------------------------------- takeover, limits
 
 
+@pytest.mark.parametrize("backend", [DURABLE], indirect=True)
 async def test_a_full_queue_makes_the_message_uncertain_and_others_still_get_it(
     rig: Rig, backend: str, monkeypatch: pytest.MonkeyPatch, journal: Journal
 ) -> None:
