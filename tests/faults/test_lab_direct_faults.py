@@ -119,6 +119,7 @@ def test_a_stopped_peer_leaves_a_doubt_and_nothing_is_doubled_when_it_goes_on(
         assert [f.reason for f in lost] == ["the line broke"], "keepalive noticed it"
         with pytest.raises(WaitTimeout, match="bob is frozen"):
             inbox.wait_for(caught.value.receipt, timeout=0.1)
+    until(lambda: listed(scene, "bob"))  # its lease has ended meanwhile
     again = chat.send("did you get it?", id=caught.value.receipt.id)
     chat.send("after")
     assert bodies(inbox.received) == ["before", "did you get it?", "after"]
