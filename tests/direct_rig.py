@@ -359,7 +359,7 @@ async def direct_rig(
                 person.link.heal()
         await asyncio.gather(*(person.leave() for person in rig.people))
         grpc_log.removeHandler(lines)
-    gc.collect()  # a task whose exception nobody took says so now
+    gc.collect(1)  # a task whose exception nobody took says so now
     assert rig.defects == []
     assert lines.texts == [], "it would be printed into a cell"
 

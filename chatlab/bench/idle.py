@@ -49,7 +49,8 @@ from chatlab.v1 import private_chat_pb2_grpc as pb_grpc
 STAGES = ("connect", "claim", "receive", "full", "sent")
 BACKENDS = ("mailbox-memory", "mailbox-redis")
 USERS = 1_000
-IDLE_SECONDS = 10.0
+#: Two keepalive intervals: pings are what idle users cost.
+IDLE_SECONDS = 60.0
 #: Users that come and go before anything is measured.
 WARM_USERS = 50
 #: So many connect at a time.

@@ -282,7 +282,8 @@ class Lab:
     # -- the services' faults on one user
 
     def cut(self, user: User | str, service: str) -> None:
-        """Cut the link between one user and a service (rabbitmq, redis, server)."""
+        """Cut the link between one user and a service: rabbitmq, redis, server, or direct
+        (all ways to and from other users)."""
         self._call(self._seat_of(user).fault(service, "cut"))
 
     def slow(self, user: User | str, service: str, seconds: float) -> None:

@@ -8,9 +8,14 @@
 - ``security``: which address a server may have, TLS, the lab's secret.
 - ``server``: :class:`~chatlab.private.server.ChatServer`, in-process or as a process
   (``python -m chatlab.private.server``).
-- ``outbox``, ``client``: :class:`~chatlab.private.client.MailboxClient`, one user's end.
+- ``outbox``, ``screen``: what a client has sent and has no answer for; what it was shown.
+- ``connection``, ``client``: :class:`~chatlab.private.client.MailboxClient`, one user's end.
+- ``endpoint``, ``line``, ``direct``: a user's own small server, a conversation on it or with
+  another's, and :class:`~chatlab.private.direct.DirectClient`; no relay.
 - ``as_reported``, ``as_reported_client`` (its connection: ``as_reported_line``): server and
   client of the original report, the baseline of comparisons.
+- ``direct``, ``endpoint``, ``line``: chats without a server, of
+  ``protos/chatlab/v1/direct_chat.proto``; ``screen``: what each user is shown, once.
 - ``clients``: which client belongs to which backend; ``backoff``: how they connect again.
 
 The only importer of ``grpc``.

@@ -356,6 +356,7 @@ class _Acks:
         """Until cancelled, or until the connection is lost."""
         while True:
             await self._now.wait()
+            await self._life.gate.wait()  # a frozen client says nothing
             self._now.clear()
             due, self._due = self._due, []
             if due:

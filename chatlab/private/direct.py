@@ -351,13 +351,12 @@ class _Talk:
             Taken: another line has taken the place of this one.
             ServiceUnavailable: a defect here.
         """
-        why, goodbye = "the line broke", False
+        why = "the line broke"
         self._lines.append(line)
         self._quiet.clear()
         try:
             self._enter(line)
             why = await self._converse(line)
-            goodbye = bool(why)
         except ChatlabError as error:
             why = error.what
             raise
@@ -367,7 +366,7 @@ class _Talk:
             self._client.fail(error)
             raise ServiceUnavailable(f"The client of {self._life.user} failed.") from error
         finally:
-            self._leave(line, why, goodbye)
+            self._leave(line, why)
             await line.close()
             if self._dialling is not asyncio.current_task():
                 self._carry_on()
@@ -389,31 +388,27 @@ class _Talk:
         if self.line is None or self.line.error is not None:
             self._use(line)
 
-    def _leave(self, line: Line, why: str, goodbye: bool) -> None:
+    def _leave(self, line: Line, why: str) -> None:
         self._lines.remove(line)
         if line is self.line:
             others = [other for other in self._lines if other.error is None]
-            self._use(others[-1] if others else None, unshown=goodbye)
+            self._use(others[-1] if others else None)
         if not self._lines:
             self._quiet.set()
             if self._client.error is None or line.leaving.is_set():
                 self._life.fact("Disconnected", self._chat, why)
 
-    def _use(self, line: Line | None, unshown: bool = False) -> None:
+    def _use(self, line: Line | None) -> None:
         """From now on write on this one; what is on its way on the old one, which has ended or
-        is about to, has to go again.
-
-        Args:
-            unshown: the peer has said goodbye on the old one.
-        """
+        is about to, has to go again. If that was a goodbye, it was not shown."""
         if self.line is not None:
-            self.outbox.rewind(untaken=unshown)
+            self.outbox.rewind(untaken=self.line.peer_left)
         self.line = line
         if line is not None:
             line.work.set()
 
     async def _converse(self, line: Line) -> str:
-        """Until one of both says goodbye. Returns why: empty when we left.
+        """Until both have said goodbye. Returns why: empty when we did first.
 
         No task of the handler of a call is ever cancelled from here: gRPC would leave the
         caller without a status.
@@ -427,16 +422,14 @@ class _Talk:
             if line.error is not None:
                 raise line.error
             ours = line.leaving.is_set()
+            for ended in (reading, writing):
+                if ended.done():
+                    ended.result()
+            line.leave()
             async with asyncio.timeout(CLOSE_SECONDS):
-                if line.goodbye_is_answered and _broke(writing):
-                    await reading  # knows whether that was a goodbye of the peer
-                else:
-                    if reading.done():
-                        reading.result()
-                    line.leave()  # the last acknowledgements go, and the goodbye or its answer
-                    await writing
-                    if line.goodbye_is_answered:
-                        await reading
+                await writing
+                await reading
+                await line.finish()
             return "" if ours else f"{self.peer} left"
         except TimeoutError as error:
             raise LineBroke from error
@@ -448,13 +441,15 @@ class _Talk:
     async def _read(self, line: Line) -> None:
         """Until the peer says goodbye."""
         life = self._life
-        while (frame := await line.read()) is not None:
+        while not line.peer_left:
+            frame = await line.read()
             await life.gate.wait()
             # Once we are leaving nothing more is shown: it could not be acknowledged.
             if frame.letters and not line.leaving.is_set():
                 self._show(line, frame.letters)
             if frame.acked > line.answered:
                 self._acknowledged(line, frame.acked)
+            line.peer_left = frame.leaving
 
     def _show(self, line: Line, letters: Sequence[Letter]) -> None:
         messages = wire.messages_of(letters, self.peer, line.incarnation, self._life.user)
@@ -492,7 +487,7 @@ class _Talk:
                     break
                 await line.write(wire.letters_of(letters), acked)
                 line.told = max(line.told, acked)
-        await line.write_last(line.shown if line.shown > line.told else 0)
+        await line.write([], line.shown, leaving=True)
 
     # -- the end
 
@@ -522,8 +517,3 @@ class _Talk:
             line.drop(error)
         if self._dialling is not None:
             self._dialling.cancel()
-
-
-def _broke(writing: asyncio.Task[None]) -> bool:
-    """Whether nothing more can be written."""
-    return writing.done() and isinstance(writing.exception(), LineBroke)

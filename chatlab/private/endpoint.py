@@ -78,7 +78,7 @@ class Endpoint(pb_grpc.DirectChatServiceServicer):
                 raise PeerAway("Nobody lives here yet.")
             await self.client.answer(hello.caller, hello.peer, hello.ticket, context)
         except LineBroke:
-            # Not OK, in case that somebody still hears it: that would be a goodbye.
+            # Perhaps for us only; then this is heard.
             await _abort(context, ServiceUnavailable("The line broke."))
         except ChatlabError as error:
             await _abort(context, error)
@@ -94,7 +94,8 @@ class Endpoint(pb_grpc.DirectChatServiceServicer):
             raise InvalidInput("That is no frame.") from error
         if request is grpc.aio.EOF:
             return None
-        if request.letters or request.acked:  # they would be neither shown nor counted
+        # They would be neither shown nor counted.
+        if request.letters or request.acked or request.leaving:
             raise InvalidInput("The first frame holds a hello and nothing else.")
         hello: pb.Hello = request.hello
         return hello

@@ -8,11 +8,11 @@ reads or writes next; what gRPC raises stays in here.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import grpc
 import grpc.aio
@@ -40,13 +40,12 @@ class Frame(NamedTuple):
 
     letters: Sequence[Letter]
     acked: int
+    #: The last one.
+    leaving: bool
 
 
 class Line(ABC):
     """One end. What it counts is for whoever uses it; ``close`` ends it without waiting."""
-
-    #: The stream ends when the peer has answered our goodbye, not with the goodbye.
-    goodbye_is_answered: ClassVar[bool]
 
     def __init__(self, peer: str, incarnation: int) -> None:
         self.peer = peer
@@ -60,8 +59,9 @@ class Line(ABC):
         self.answered = 0
         #: Set when there may be something to write.
         self.work = asyncio.Event()
-        #: We are saying goodbye, or answer the peer's.
+        #: We are saying goodbye, or answer the peer's, which has said it.
         self.leaving = asyncio.Event()
+        self.peer_left = False
         #: Set with ``error``: it is to end now, without a goodbye.
         self.dropped = asyncio.Event()
         self.error: ChatlabError | None = None
@@ -77,16 +77,17 @@ class Line(ABC):
         self.dropped.set()
 
     @abstractmethod
-    async def read(self) -> Frame | None:
-        """The next frame; None when the peer said goodbye, or may have: the last frame that
-        we write tells.
+    async def read(self) -> Frame:
+        """The next frame.
 
         Raises:
-            LineBroke, and InvalidInput for what is no frame.
+            LineBroke: there is none; InvalidInput: that is none.
         """
 
     @abstractmethod
-    async def write(self, letters: Sequence[Letter], acked: int) -> None:
+    async def write(
+        self, letters: Sequence[Letter], acked: int, *, leaving: bool = False
+    ) -> None:
         """Write one frame.
 
         Raises:
@@ -94,12 +95,8 @@ class Line(ABC):
         """
 
     @abstractmethod
-    async def write_last(self, acked: int) -> None:
-        """Write what is left to acknowledge, and the goodbye.
-
-        Raises:
-            LineBroke.
-        """
+    async def finish(self) -> None:
+        """Both have said goodbye: let our last frame reach the peer."""
 
     @abstractmethod
     async def close(self) -> None:
@@ -108,8 +105,6 @@ class Line(ABC):
 
 class CallersLine(Line):
     """Our call. Made by :meth:`dial`."""
-
-    goodbye_is_answered = True
 
     def __init__(self, peer: str, incarnation: int, channel: Any, call: Any) -> None:
         super().__init__(peer, incarnation)
@@ -142,7 +137,7 @@ class CallersLine(Line):
             if first is None or not hmac.compare_digest(first.proof.encode(), proof.encode()):
                 # Its port may be another program's by now.
                 raise PeerAway(f"Whoever answers at {address} is not {peer}.")
-            if first.letters or first.acked:
+            if first.letters or first.acked or first.leaving:
                 raise PeerAway(f"{peer} does not keep to the protocol.")
             return cls(peer, first.incarnation, channel, call)
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as failure:
@@ -153,24 +148,24 @@ class CallersLine(Line):
             await channel.close()
             raise
 
-    async def read(self) -> Frame | None:
+    async def read(self) -> Frame:
         with _breaking():
             frame = await self._call.read()
         if frame is None:  # what gRPC makes of bytes that are no message
             raise InvalidInput(f"{self.peer} sent what is no frame.")
-        return None if frame is grpc.aio.EOF else Frame(frame.letters, frame.acked)
+        return _frame(frame)
 
-    async def write(self, letters: Sequence[Letter], acked: int) -> None:
+    async def write(
+        self, letters: Sequence[Letter], acked: int, *, leaving: bool = False
+    ) -> None:
+        frame = pb.TalkRequest(letters=letters, acked=acked, leaving=leaving)
         with _breaking():
-            await self._call.write(pb.TalkRequest(letters=letters, acked=acked))
+            await self._call.write(frame)
 
-    async def write_last(self, acked: int) -> None:
-        if self._call.done():  # with the peer's goodbye, or its reader knows why
-            return
-        if acked:
-            await self.write([], acked)
-        with _breaking():
+    async def finish(self) -> None:
+        with contextlib.suppress(LineBroke), _breaking():
             await self._call.done_writing()
+            await self._call.read()  # its end; a channel that is closed drops what it holds
 
     async def close(self) -> None:
         await self._channel.close()
@@ -178,8 +173,6 @@ class CallersLine(Line):
 
 class AnswerersLine(Line):
     """A call that our endpoint serves; it ends when the handler returns, or aborts it."""
-
-    goodbye_is_answered = False
 
     def __init__(self, peer: str, incarnation: int, context: Any) -> None:
         super().__init__(peer, incarnation)
@@ -190,25 +183,31 @@ class AnswerersLine(Line):
         with _breaking():
             await self._context.write(pb.TalkResponse(incarnation=mine, proof=proof))
 
-    async def read(self) -> Frame | None:
+    async def read(self) -> Frame:
         with _breaking():
-            frame = await self._context.read()
-        return None if frame is grpc.aio.EOF else Frame(frame.letters, frame.acked)
+            return _frame(await self._context.read())
 
-    async def write(self, letters: Sequence[Letter], acked: int) -> None:
+    async def write(
+        self, letters: Sequence[Letter], acked: int, *, leaving: bool = False
+    ) -> None:
+        frame = pb.TalkResponse(letters=letters, acked=acked, leaving=leaving)
         with _breaking():
-            await self._context.write(pb.TalkResponse(letters=letters, acked=acked))
+            await self._context.write(frame)
 
-    async def write_last(self, acked: int) -> None:
-        # To this end of a stream a goodbye and a crash look the same when read; after a crash
-        # nothing can be written. So something is, in any case.
-        await self.write([], acked)
+    async def finish(self) -> None:
+        """The handler's return comes after it."""
 
     async def close(self) -> None:
         """The handler's end says it."""
 
 
-@contextmanager
+def _frame(frame: Any) -> Frame:
+    if frame is grpc.aio.EOF:  # a crash looks like that, too: no goodbye
+        raise LineBroke
+    return Frame(frame.letters, frame.acked, frame.leaving)
+
+
+@contextlib.contextmanager
 def _breaking() -> Iterator[None]:
     """What gRPC raises when the other end is gone, and for what is no message."""
     try:

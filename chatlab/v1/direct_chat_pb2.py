@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from chatlab.v1 import letter_pb2 as chatlab_dot_v1_dot_letter__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x63hatlab/v1/direct_chat.proto\x12\nchatlab.v1\x1a\x17\x63hatlab/v1/letter.proto\"c\n\x0bTalkRequest\x12 \n\x05hello\x18\x01 \x01(\x0b\x32\x11.chatlab.v1.Hello\x12#\n\x07letters\x18\x02 \x03(\x0b\x32\x12.chatlab.v1.Letter\x12\r\n\x05\x61\x63ked\x18\x03 \x01(\x04\"5\n\x05Hello\x12\x0e\n\x06\x63\x61ller\x18\x01 \x01(\t\x12\x0c\n\x04peer\x18\x02 \x01(\t\x12\x0e\n\x06ticket\x18\x03 \x01(\t\"f\n\x0cTalkResponse\x12\x13\n\x0bincarnation\x18\x01 \x01(\x04\x12#\n\x07letters\x18\x02 \x03(\x0b\x32\x12.chatlab.v1.Letter\x12\r\n\x05\x61\x63ked\x18\x03 \x01(\x04\x12\r\n\x05proof\x18\x04 \x01(\t2R\n\x11\x44irectChatService\x12=\n\x04Talk\x12\x17.chatlab.v1.TalkRequest\x1a\x18.chatlab.v1.TalkResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x63hatlab/v1/direct_chat.proto\x12\nchatlab.v1\x1a\x17\x63hatlab/v1/letter.proto\"t\n\x0bTalkRequest\x12 \n\x05hello\x18\x01 \x01(\x0b\x32\x11.chatlab.v1.Hello\x12#\n\x07letters\x18\x02 \x03(\x0b\x32\x12.chatlab.v1.Letter\x12\r\n\x05\x61\x63ked\x18\x03 \x01(\x04\x12\x0f\n\x07leaving\x18\x04 \x01(\x08\"5\n\x05Hello\x12\x0e\n\x06\x63\x61ller\x18\x01 \x01(\t\x12\x0c\n\x04peer\x18\x02 \x01(\t\x12\x0e\n\x06ticket\x18\x03 \x01(\t\"w\n\x0cTalkResponse\x12\x13\n\x0bincarnation\x18\x01 \x01(\x04\x12#\n\x07letters\x18\x02 \x03(\x0b\x32\x12.chatlab.v1.Letter\x12\r\n\x05\x61\x63ked\x18\x03 \x01(\x04\x12\r\n\x05proof\x18\x04 \x01(\t\x12\x0f\n\x07leaving\x18\x05 \x01(\x08\x32R\n\x11\x44irectChatService\x12=\n\x04Talk\x12\x17.chatlab.v1.TalkRequest\x1a\x18.chatlab.v1.TalkResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,11 +33,11 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'chatlab.v1.direct_chat_pb2'
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_TALKREQUEST']._serialized_start=69
-  _globals['_TALKREQUEST']._serialized_end=168
-  _globals['_HELLO']._serialized_start=170
-  _globals['_HELLO']._serialized_end=223
-  _globals['_TALKRESPONSE']._serialized_start=225
-  _globals['_TALKRESPONSE']._serialized_end=327
-  _globals['_DIRECTCHATSERVICE']._serialized_start=329
-  _globals['_DIRECTCHATSERVICE']._serialized_end=411
+  _globals['_TALKREQUEST']._serialized_end=185
+  _globals['_HELLO']._serialized_start=187
+  _globals['_HELLO']._serialized_end=240
+  _globals['_TALKRESPONSE']._serialized_start=242
+  _globals['_TALKRESPONSE']._serialized_end=361
+  _globals['_DIRECTCHATSERVICE']._serialized_start=363
+  _globals['_DIRECTCHATSERVICE']._serialized_end=445
 # @@protoc_insertion_point(module_scope)

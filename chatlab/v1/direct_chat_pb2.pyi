@@ -8,14 +8,16 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class TalkRequest(_message.Message):
-    __slots__ = ("hello", "letters", "acked")
+    __slots__ = ("hello", "letters", "acked", "leaving")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     LETTERS_FIELD_NUMBER: _ClassVar[int]
     ACKED_FIELD_NUMBER: _ClassVar[int]
+    LEAVING_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     letters: _containers.RepeatedCompositeFieldContainer[_letter_pb2.Letter]
     acked: int
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., letters: _Optional[_Iterable[_Union[_letter_pb2.Letter, _Mapping]]] = ..., acked: _Optional[int] = ...) -> None: ...
+    leaving: bool
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., letters: _Optional[_Iterable[_Union[_letter_pb2.Letter, _Mapping]]] = ..., acked: _Optional[int] = ..., leaving: bool = ...) -> None: ...
 
 class Hello(_message.Message):
     __slots__ = ("caller", "peer", "ticket")
@@ -28,13 +30,15 @@ class Hello(_message.Message):
     def __init__(self, caller: _Optional[str] = ..., peer: _Optional[str] = ..., ticket: _Optional[str] = ...) -> None: ...
 
 class TalkResponse(_message.Message):
-    __slots__ = ("incarnation", "letters", "acked", "proof")
+    __slots__ = ("incarnation", "letters", "acked", "proof", "leaving")
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     LETTERS_FIELD_NUMBER: _ClassVar[int]
     ACKED_FIELD_NUMBER: _ClassVar[int]
     PROOF_FIELD_NUMBER: _ClassVar[int]
+    LEAVING_FIELD_NUMBER: _ClassVar[int]
     incarnation: int
     letters: _containers.RepeatedCompositeFieldContainer[_letter_pb2.Letter]
     acked: int
     proof: str
-    def __init__(self, incarnation: _Optional[int] = ..., letters: _Optional[_Iterable[_Union[_letter_pb2.Letter, _Mapping]]] = ..., acked: _Optional[int] = ..., proof: _Optional[str] = ...) -> None: ...
+    leaving: bool
+    def __init__(self, incarnation: _Optional[int] = ..., letters: _Optional[_Iterable[_Union[_letter_pb2.Letter, _Mapping]]] = ..., acked: _Optional[int] = ..., proof: _Optional[str] = ..., leaving: bool = ...) -> None: ...

@@ -48,8 +48,7 @@ class DirectChatServiceServicer(object):
 
     def Talk(self, request_iterator, context):
         """One conversation. The caller's first frame is a hello; the peer's first frame says that it
-        accepted. Closing the caller's side, or the peer's end with OK, is a goodbye. The peer
-        answers the caller's with a last frame and its own.
+        accepted. It goes on until both have said goodbye.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -24,6 +24,7 @@ from chatlab.journal import (
     Uncertain,
 )
 from chatlab.messages import BODY_BYTES, Receipt
+from chatlab.private.line import AnswerersLine, CallersLine, LineBroke
 from chatlab.private.screen import CLOCK_LIMIT
 from chatlab.services.addresses import ServerAddress
 from chatlab.v1 import direct_chat_pb2 as pb
@@ -296,6 +297,33 @@ async def test_a_peer_that_says_we_were_superseded_is_not_believed() -> None:
         assert ana.ended == []
 
 
+@pytest.mark.parametrize(
+    "raised",
+    [
+        grpc.aio.AioRpcError(Code.INTERNAL, grpc.aio.Metadata(), grpc.aio.Metadata()),
+        grpc.aio.InternalError("Failed execute_batch"),
+        grpc.aio.UsageError("RPC already finished."),
+        asyncio.InvalidStateError("RPC already finished."),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+async def test_what_grpc_raises_when_the_other_end_is_gone_is_a_line_that_broke(
+    raised: Exception,
+) -> None:
+    class Gone:
+        async def read(self) -> None:
+            raise raised
+
+        async def write(self, frame: object) -> None:
+            raise raised
+
+    for line in (AnswerersLine("bob", 1, Gone()), CallersLine("bob", 1, None, Gone())):
+        with pytest.raises(LineBroke):
+            await line.read()
+        with pytest.raises(LineBroke):
+            await line.write([], 1)
+
+
 # -- limits
 
 
@@ -508,7 +536,14 @@ async def test_closing_while_dialling_leaves_no_line_behind() -> None:
         assert (bob.shown, rig.facts(Connected)) == ([], [])
 
 
-async def test_who_is_called_while_it_closes_is_not_there() -> None:
+async def test_who_is_called_while_it_closes_is_not_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def accept(line: AnswerersLine, mine: int, proof: str) -> None:
+        accepted.append(line)
+
+    accepted: list[AnswerersLine] = []
+    monkeypatch.setattr(AnswerersLine, "accept", accept)
     async with direct_rig() as rig:
         ana, bob = await rig.online("ana"), await rig.online("bob")
         rig.names.redeeming.clear()
@@ -519,8 +554,27 @@ async def test_who_is_called_while_it_closes_is_not_there() -> None:
         rig.names.redeeming.set()
         (receipt,) = await sending
         assert (receipt.outcome, receipt.error) == ("failed", "PeerAway")
+        assert accepted == []
         assert (await stock.refusal())[0] == Code.NOT_FOUND
         assert rig.facts(Connected) == []
+
+
+async def test_who_closes_just_when_it_has_accepted_does_not_stay_on_the_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with direct_rig() as rig:
+        ana, bob = await rig.online("ana"), await rig.online("bob")
+        accept = AnswerersLine.accept
+
+        async def accept_and_close(line: AnswerersLine, mine: int, proof: str) -> None:
+            await accept(line, mine, proof)
+            await bob.client.close()
+
+        monkeypatch.setattr(AnswerersLine, "accept", accept_and_close)
+        (receipt,) = await ana.send(bob, "hola")
+        assert receipt.outcome in ("failed", "uncertain")
+        assert bob.shown == []
+        assert bob.client.state()["conversations"] == []
 
 
 async def test_a_call_that_fails_is_all_the_same_when_the_peer_has_called_meanwhile() -> None:
@@ -700,9 +754,15 @@ async def test_a_defect_in_on_message_is_never_silent(caller: bool) -> None:
 # -- takeovers
 
 
-async def test_a_newer_life_is_talked_to_at_once_and_the_older_line_ends() -> None:
+@pytest.mark.parametrize("first_called", [True, False])
+async def test_a_newer_life_is_talked_to_at_once_and_the_older_line_ends(
+    first_called: bool,
+) -> None:
     async with direct_rig() as rig:
         ana, bob = await rig.online("ana"), await rig.online("bob")
+        if not first_called:
+            await ana.send(bob, "are you there?")
+            bob.shown.clear()
         await bob.send(ana, "from the first")
         newer = await rig.online("bob", 2)
         await newer.send(ana, "from the second")

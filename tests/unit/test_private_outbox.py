@@ -153,3 +153,27 @@ async def test_one_refusal_in_a_frame_hits_its_own_message_only() -> None:
     outcomes = [receipt.outcome for receipt in job.receipts if receipt]
     assert outcomes == ["confirmed", "failed", "confirmed"]
     assert journal.counts() == {"Sent": 3, "Confirmed": 2, "Failed": 1}
+
+
+async def test_what_was_not_answered_before_a_goodbye_is_in_no_doubt() -> None:
+    box, life, _ = outbox()
+    job = box.put(some(life, 3))
+    box.take()
+    box.answer(stored(1))
+    box.rewind(untaken=True)
+    box.give_up(None, "it left", "PeerAway")
+    assert [receipt.outcome for receipt in job.outcome] == ["confirmed", "failed", "failed"]
+    assert job.outcome[1].error == "PeerAway"
+
+
+async def test_a_goodbye_says_nothing_about_copies_that_left_by_an_earlier_connection() -> None:
+    box, life, _ = outbox()
+    job = box.put(some(life, 2))
+    first = box.take()
+    box.rewind()
+    box.put(some(life, 1))
+    assert box.take()[:2] == first
+    box.rewind(untaken=True)
+    box.rewind(untaken=True)  # they were not even taken out again
+    box.give_up(job, "it left", "PeerAway")
+    assert [receipt.outcome for receipt in job.outcome] == ["uncertain"] * 2

@@ -246,6 +246,20 @@ async def test_unacknowledged_messages_come_again_marked_to_the_next_life() -> N
         assert [message.body for message in again.redelivered] == ["1", "2"]
 
 
+async def test_a_frozen_client_acknowledges_nothing_until_it_thaws() -> None:
+    async with rig() as r:
+        ana, bob = await r.online("ana"), await r.online("bob")
+        bob.freeze_after = 1
+        await ana.send("bob", "1")
+        await bob.wait_for(1)
+        for body in "234":  # long enough for an acknowledgement to come
+            await ana.send("bob", body)
+        await until(r, "bob", handed=4)
+        await until(r, "bob", acked=0)
+        bob.life.gate.set()
+        await until(r, "bob", acked=4)
+
+
 async def test_within_one_life_a_second_copy_is_dropped_and_recorded() -> None:
     store = NoAckStore()
     async with rig(store) as r:
