@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from private_rig import NO_RABBIT, NO_REDIS, SECRET
 
 from chatlab.client import Life
@@ -120,7 +119,6 @@ async def test_what_left_once_stays_uncertain_after_a_lost_connection() -> None:
     assert job.receipts[0] is not None and job.receipts[0].outcome == "uncertain"
 
 
-@pytest.mark.xfail(reason="an outbox does not ask what became of an earlier copy")
 async def test_what_is_sent_again_in_vain_stays_uncertain_for_its_first_copy_has_left() -> None:
     box, life, _ = outbox()
     first = box.put(some(life, 1))
