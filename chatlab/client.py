@@ -94,6 +94,10 @@ class Life:
             self._unsettled.pop(next(iter(self._unsettled)))
         self._unsettled[message.id] = message
 
+    def is_unsettled(self, message: Message) -> bool:
+        """Whether nobody knows what became of an earlier copy of this message."""
+        return bool(self._unsettled) and message.id in self._unsettled
+
     def settled(self, *ids: str) -> None:
         """The outcome of each is known."""
         if self._unsettled:

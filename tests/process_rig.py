@@ -22,6 +22,8 @@ from chatlab.services.addresses import RedisAddress, ServerAddress, to_dict
 from chatlab.settings import Settings, child_environ
 
 ROOT = Path(__file__).parents[1]
+#: Settings with which nobody notices that a client is frozen.
+UNNOTICED = {"keepalive_seconds": 60.0, "keepalive_timeout_seconds": 60.0}
 
 
 @asynccontextmanager

@@ -18,9 +18,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import groupby
 
 from chatlab import messages as values
 from chatlab.client import Life
@@ -164,8 +165,16 @@ class Outbox:
             life, at = self._life, now()
             common = ("Sent", at, life.user, life.incarnation)
             life.record(*[(*common, chat_of(x.sender, x.to), x) for x in messages])
-            self._waiting.append(_Part(job, 0, len(messages)))
+            self._waiting += self._parts(job)
         return job
+
+    def _parts(self, job: Job) -> Iterator[_Part]:
+        """A whole job; those of unknown outcome, sent again, have left already."""
+        start = 0
+        for again, run in groupby(job.messages, self._life.is_unsettled):
+            stop = start + sum(1 for _ in run)
+            yield _Part(job, start, stop, left=again, doubtful=again)
+            start = stop
 
     def take(self) -> list[Message]:
         """The next frame, now in flight: what waits, oldest first, within its limits."""

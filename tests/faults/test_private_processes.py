@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 from private_rig import PATIENCE_SECONDS, quick_settings, rig
-from process_rig import ROOT, Lab, receiver, until_let_go
+from process_rig import ROOT, UNNOTICED, Lab, receiver, until_let_go
 
 from chatlab.errors import NotAdmitted
 from chatlab.services.addresses import RedisAddress, ServerAddress, to_dict
@@ -56,7 +56,7 @@ async def test_a_frozen_client_is_noticed_by_the_keepalive_and_goes_on_when_it_t
 
 async def test_stopping_a_server_is_bounded_with_a_frozen_client() -> None:
     async with (
-        rig(settings=quick_settings(keepalive_seconds=60)) as r,
+        rig(settings=quick_settings(**UNNOTICED)) as r,
         receiver(r, "bob", 1) as bob,
     ):
         ana = await r.online("ana")

@@ -119,6 +119,17 @@ async def test_what_left_once_stays_uncertain_after_a_lost_connection() -> None:
     assert job.receipts[0] is not None and job.receipts[0].outcome == "uncertain"
 
 
+async def test_what_is_sent_again_in_vain_stays_uncertain_for_its_first_copy_has_left() -> None:
+    box, life, _ = outbox()
+    first = box.put(some(life, 1))
+    box.take()
+    box.give_up(first, "no answer")
+    again = box.put([life.message("private:ana:bob", "bob", "", "ana:1:1")])
+    box.give_up(again, "no connection")
+    assert again.outcome[0].outcome == "uncertain"
+    assert life.message("private:ana:bob", "bob", "", "ana:1:1").body == "x", "and is kept"
+
+
 async def test_what_was_given_up_is_not_sent_again_and_its_late_answer_is_ignored() -> None:
     box, life, journal = outbox()
     job = box.put(some(life, 2))
