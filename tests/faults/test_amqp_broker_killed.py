@@ -7,12 +7,13 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
-from rabbit_rig import Rig, eventually
+from rabbit_rig import Rig, eventually, quorum_queue_registered
 
 from chatlab import journal as j
 from chatlab import services
 from chatlab.client import Life
 from chatlab.discovery import Registry
+from chatlab.insults import QUEUE
 from chatlab.journal import Journal
 from chatlab.loop import BackgroundLoop
 from chatlab.resp import Redis
@@ -77,6 +78,7 @@ async def test_what_was_confirmed_to_a_durable_queue_outlives_the_broker(
     killable: Killable,
     journal: Journal,
     namespace: tuple[RabbitAddress, RedisAddress],
+    lab_settings: Settings,
 ) -> None:
     ana, bob, eva = rig.people("ana", "bob", "eva")
     away = await bob.join("durable", "rabbitmq-durable")
@@ -96,6 +98,8 @@ async def test_what_was_confirmed_to_a_durable_queue_outlives_the_broker(
     assert {receipt.outcome for receipt in receipts} == {"confirmed"}
     await eva.sees(600)
 
+    folder, vhost = lab_settings.folder, namespace[0].vhost
+    await eventually(lambda: quorum_queue_registered(folder, vhost, QUEUE))
     await killable.kill()
     await eventually(lambda: not listening.connected and not passing.connected)
     (uncertain_or_failed,) = await ana.say("durable", "into the void")
@@ -112,6 +116,7 @@ async def test_what_was_confirmed_to_a_durable_queue_outlives_the_broker(
     await ana.say("durable", "and on")
     await eventually(lambda: "and on" in bob.bodies, BACK_SECONDS)
     assert bob.bodies[:300] == [str(number) for number in range(300)]
+    await eventually(lambda: eva.insults.connected, BACK_SECONDS)
     await ana.insult("¡sigue!")
     await eventually(lambda: "¡sigue!" in eva.bodies, BACK_SECONDS)
 

@@ -155,6 +155,14 @@ def test_an_insult_is_done_when_any_member_has_handled_it_not_when_shown() -> No
     assert due(*rows, handled("1", "bob")).deliverable() == {}
 
 
+def test_a_dead_letter_is_not_still_to_come() -> None:
+    rows = [on("bob"), on("bob", m.INSULTS, "both"), sent("1", m.INSULTS, m.INSULTS)]
+    rows += [confirmed("1", m.INSULTS), ("Rejected", 0.0, "bob", 1, m.INSULTS, "1", False)]
+    assert due(*rows).deliverable() == {(m.INSULTS, ANYONE): 1}
+    rows += [("Rejected", 0.0, "bob", 1, m.INSULTS, "1", True)]
+    assert due(*rows).deliverable() == due(*rows).waiting() == {}
+
+
 def test_an_insult_waits_while_there_are_only_producers() -> None:
     found = due(
         *(on("ana"), on("ana", m.INSULTS, "producer")),
