@@ -47,9 +47,10 @@ async def test_a_window_takes_over_from_one_at_another_server_and_nothing_is_spl
 
 
 async def test_messages_taken_by_an_ended_window_would_be_missed() -> None:
-    async with rig(Taking()) as r:
-        with pytest.raises(AssertionError, match="a gap"):
-            await windows_take_over(r, [r.address])
+    with pytest.raises(AssertionError, match="a gap"):
+        for _ in range(10):  # by chance a window may have shown all that it took
+            async with rig(Taking()) as r:
+                await windows_take_over(r, [r.address])
 
 
 async def windows_take_over(r: Rig, addresses: Sequence[ServerAddress]) -> None:
