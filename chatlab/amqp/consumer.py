@@ -92,6 +92,11 @@ class Consumer:
         self._end: ChatlabError | None = None
         self._attached = False
 
+    @property
+    def held(self) -> int:
+        """Taken or arrived, and not yet acknowledged."""
+        return self.unacked + (0 if self.auto_ack else len(self._buffer))
+
     async def take(self, most: int = TAKE) -> list[Delivery]:
         """What has arrived, at least one message and at most ``most``, oldest first.
 

@@ -160,7 +160,7 @@ class RabbitMember:
             "subscribed": self.subscribed,
             "connected": self.connected,
             "last ids": dict(self._last_ids),
-            "unacked": consumer.unacked if consumer is not None else 0,
+            "unacked": consumer.held if consumer is not None else 0,
         }
 
     async def _subscribe(self) -> None:
