@@ -15,7 +15,7 @@ from chatlab.amqp.consumer import Delivery
 from chatlab.amqp.publisher import Outgoing
 from chatlab.amqp.wire import Properties
 from chatlab.errors import InvalidInput
-from chatlab.messages import Message, check_name
+from chatlab.messages import Message, check_name, new_message
 
 #: The sender of a message that was not published by chatlab.
 OUTSIDER = "outsider"
@@ -60,11 +60,10 @@ def incoming(delivery: Delivery, to: str) -> Message:
     headers: dict[str, Any] = properties.headers or {}
     try:
         id, sender = properties.message_id, check_name(headers["sender"])
-        numbers = headers["incarnation"], headers["seq"], headers["clock"]
+        incarnation, seq, clock = headers["incarnation"], headers["seq"], headers["clock"]
         sent_at = float(headers["sent_at"])
-        if id and all(isinstance(number, int) for number in numbers):
-            incarnation, seq, clock = numbers
-            return Message(id, sender, incarnation, to, body, seq, sent_at, clock)
+        if id and type(incarnation) is type(seq) is type(clock) is int:
+            return new_message((id, sender, incarnation, to, body, seq, sent_at, clock))
     except (KeyError, TypeError, ValueError, InvalidInput):
         pass  # an outsider's
     id = str(properties.message_id or f"{OUTSIDER}:{secrets.token_hex(8)}")

@@ -8,7 +8,7 @@ cold start          RabbitMQ's own boot, taken from its log, same start   1.2
 warm start          1 s                                                   ratio 1
 ==================  ====================================================  =========
 
-Those of the private chats are in ``private`` and ``idle``.
+Those of the private chats are in ``private`` and ``idle``, those of the groups in ``groups``.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from chatlab.bench.groups import group_messages
 from chatlab.bench.idle import idle_users
 from chatlab.bench.private import private_messages
 from chatlab.bench.report import Figure
@@ -74,5 +75,6 @@ FIGURES: dict[str, Callable[[int], Iterator[Figure]]] = {
     "cold": cold_start,
     "warm": warm_start,
     "private": private_messages,
+    "groups": group_messages,
     "idle": idle_users,
 }

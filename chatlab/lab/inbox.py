@@ -1,7 +1,8 @@
 """Inbox: what one user has seen of one conversation, and waiting for more of it.
 
 Fed with facts on the background loop (:meth:`Inbox.feed`); read and waited on from cells.
-Waiting needs no hop through the loop: a condition wakes the cell.
+Waiting needs no hop through the loop. What a cell waits for is looked for where messages
+are fed, so that a cell that waits for the last of thousands is woken once.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from chatlab.errors import ChatlabError
 from chatlab.messages import Message
@@ -32,7 +33,7 @@ class Inbox:
         #: Why nothing more will come; None while it may.
         self.ended: ChatlabError | None = None
         self._condition = threading.Condition()
-        self._waiters = 0
+        self._waiters: list[_Waiter[Any]] = []
         #: Ids of own messages that were not accepted, or nobody knows.
         self._lost: set[str] = set()
         #: Ids that the receiver has acknowledged; each stands for those before it, too.
@@ -93,23 +94,44 @@ class Inbox:
     def _wake(self) -> None:
         if self._waiters:
             with self._condition:
-                self._condition.notify_all()
+                found = [waiter.look() for waiter in self._waiters]  # each of them
+                if any(found) or self.ended:
+                    self._condition.notify_all()
 
     def wait(self, look: Callable[[], T | None], timeout: float) -> T | None:
         """What ``look`` finds, as soon as it finds it; None after ``timeout`` seconds or
-        when nothing more will come. Can be interrupted."""
-        found = look()
-        if found is not None or timeout <= 0:
-            return found
+        when nothing more will come. Can be interrupted.
+
+        Args:
+            look: called in this thread first, then on the loop whenever something was fed.
+        """
+        waiter = _Waiter(look)
+        if waiter.look() or timeout <= 0:
+            return waiter.found
         deadline = time.monotonic() + timeout
         with self._condition:
-            self._waiters += 1  # from here on, feed() notifies
+            self._waiters.append(waiter)  # from here on, feed() looks
             try:
-                while (found := look()) is None and not self.ended:
+                waiter.look()
+                while waiter.found is None and not self.ended:
                     left = deadline - time.monotonic()
                     if left <= 0:
                         break
                     self._condition.wait(left)
             finally:
-                self._waiters -= 1
-        return found
+                self._waiters.remove(waiter)
+        return waiter.found
+
+
+class _Waiter(Generic[T]):
+    """One cell that waits, and what for."""
+
+    def __init__(self, what: Callable[[], T | None]) -> None:
+        self.found: T | None = None
+        self._what = what
+
+    def look(self) -> bool:
+        """Whether it is there."""
+        if self.found is None:
+            self.found = self._what()
+        return self.found is not None
