@@ -75,6 +75,15 @@ def test_a_call_that_takes_too_long_is_cancelled(loop: BackgroundLoop) -> None:
     assert wait.cancelled.wait(2)
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C raises, as in a kernel; a shell's background job begins with it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_interrupting_the_caller_cancels_the_coroutine(loop: BackgroundLoop) -> None:
     wait = Wait()
 
