@@ -265,13 +265,37 @@ async def test_an_insult_whose_work_always_fails_is_a_dead_letter_after_five_del
     assert poison not in [fact.id for fact in journal.facts(j.Handled)]
     if promised.poison == "kept":
         await eventually_is(ana.insults.dead_letters)
-        for _ in range(2):  # looking does not take it away
-            assert [x.id for x in await ana.insults.dead_letters()] == [poison]
+        assert [x.id for x in await ana.insults.dead_letters()] == [poison]
     else:
         with pytest.raises(NotPossible, match="dead letters"):
             await ana.insults.dead_letters()
     await ana.insult("and on")
     await done(journal, 2)
+
+
+async def test_dead_letters_are_read_again_and_again_also_by_two_at_once(
+    rig: Rig, backend: str, promised: Guarantees, journal: Journal
+) -> None:
+    if promised.poison == "lost":
+        pytest.skip("declared: it keeps no dead letters")
+    ana, bob = rig.people("ana", "bob")
+    await attach([bob], backend, fails_on="poison")
+    await ana.insults.join("producer", backend=backend)
+    bodies = [f"poison {number}" for number in range(3)]
+    for number, body in enumerate(bodies, 1):
+        await ana.insult(body)
+        await eventually(lambda n=number: sum(x.dead for x in journal.facts(j.Rejected)) == n)  # type: ignore[misc]
+
+    async def read(person: Person) -> list[list[str]]:
+        letters = [await person.insults.dead_letters() for _ in range(20)]
+        return [[message.body for message in found] for found in letters]
+
+    async def all_there() -> bool:
+        return len(await ana.insults.dead_letters()) == 3
+
+    await eventually_is(all_there)
+    for found in await asyncio.gather(read(ana), read(bob), read(ana)):
+        assert found == [bodies] * 20
 
 
 async def test_a_member_may_get_again_what_it_has_failed_at(
