@@ -20,8 +20,7 @@ class Guarantees:
     nobody_listens: Promise
     #: In the hands of a member that crashes: to another, marked redelivered, or gone.
     member_killed: Promise
-    #: Confirmed, and then the broker restarts in order, or is killed (RabbitMQ 3.10: not in
-    #: the first half second of a new queue, see :mod:`chatlab.insults.rabbitmq`).
+    #: Confirmed, and then the broker restarts in order, or is killed.
     broker_restart: Promise
     broker_killed: Promise
     #: The link of a member is cut and healed; what it held comes again, marked.

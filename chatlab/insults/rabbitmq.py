@@ -20,10 +20,6 @@ is a dead letter, in ``chatlab/insults/dead``. That queue keeps the newest 1,000
 that ends without a goodbye gives back what it held, and that counts, too.) With automatic
 acknowledgements there is nothing to give back: the insult is lost.
 
-RabbitMQ 3.10 writes a *new* quorum queue into its directory half a second late: killed before,
-it forgets the queue and what it has confirmed, and members wait in vain for its return (a new
-scene begins anew). From then on a kill loses nothing that was confirmed.
-
 The queue holds 100,000 insults and refuses more; a quorum queue learns that it is full a
 moment late and may take a few on top.
 
