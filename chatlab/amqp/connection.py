@@ -20,7 +20,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
 
-from chatlab.amqp.consumer import Consumer
+from chatlab.amqp.consumer import Consumer, Delivery
 from chatlab.amqp.errors import Forced, Locked, Lost, NotFound
 from chatlab.amqp.ghosts import evict
 from chatlab.amqp.limits import raise_file_limit
@@ -32,7 +32,7 @@ from chatlab.amqp.publisher import (
     Outgoing,
     Publisher,
 )
-from chatlab.amqp.topology import Binding, Exchange, Thing, Topology, queue_of
+from chatlab.amqp.topology import Binding, Exchange, Queue, Thing, Topology, queue_of
 from chatlab.amqp.wire import Channel, Wire
 from chatlab.errors import ChatClosed, ChatlabError, InvalidInput, ServiceUnavailable
 from chatlab.services.addresses import RabbitAddress
@@ -99,6 +99,7 @@ class Connection:
         self._spare: list[Channel] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
+        self._peeking = asyncio.Lock()
         self._up = asyncio.Event()
         self._changed = asyncio.Event()
         self._trouble: ChatlabError | None = None
@@ -210,6 +211,40 @@ class Connection:
     async def depths(self, queues: Sequence[str]) -> list[Depth | None]:
         """Ask each queue (passive declare); ``None`` where there is none."""
         return list(await asyncio.gather(*(self._depth(queue) for queue in queues)))
+
+    async def peek(self, queue: str, most: int) -> list[Delivery]:
+        """The oldest messages of a queue that nobody consumes, which stay where they are:
+        they are fetched and given back. Who looks holds a lock meanwhile (an exclusive queue),
+        so that nobody finds the queue empty because another is looking.
+
+        Given back explicitly: pika cancels the consumers of a channel that it closes, and then
+        RabbitMQ 3.10 answers before it has put back what they held.
+        """
+
+        async def step(wire: Wire) -> list[Delivery]:
+            channel = await wire.channel()
+            found: list[Delivery] = []
+            try:
+                while len(found) < most and (got := await channel.get(queue)) is not None:
+                    how, properties, body = got
+                    found.append(
+                        Delivery(how.delivery_tag, how.redelivered, properties, body, channel)
+                    )
+                if found:
+                    channel.send("basic_nack", found[-1].tag, multiple=True, requeue=True)
+                    await channel.call("basic_qos", prefetch_count=0)  # it has been read
+            finally:
+                await channel.close()
+            return found
+
+        lock = Queue(f"{queue}/reader", exclusive=True)
+        async with self._peeking:
+            await self.declare(lock)
+            try:
+                return await self.run(step)
+            finally:
+                with suppress(ChatlabError):  # gone with its connection
+                    await self.delete_queue(lock.name)
 
     async def close(self) -> None:
         """Say goodbye, as far as RabbitMQ answers."""

@@ -225,6 +225,7 @@ class Channel:
         self._answer = asyncio.get_running_loop().create_future()
         self.raw = driver.channel(on_open_callback=_answering(self._answer))
         self.raw.add_on_close_callback(self._on_close)
+        self.raw.add_callback(self._on_empty, [pika.spec.Basic.GetEmpty], one_shot=False)
         await self._answer
 
     async def call(self, method: str, /, **arguments: Any) -> Any:
@@ -234,16 +235,38 @@ class Channel:
             Lost: the connection is over.
             ChatlabError: RabbitMQ refused and closed the channel (see REFUSALS).
         """
+        frame = await self._ask(
+            lambda answer: getattr(self.raw, method)(callback=_answering(answer), **arguments)
+        )
+        return frame.method
+
+    async def get(self, queue: str) -> tuple[Any, Any, bytes] | None:
+        """Fetch one message: ``basic.get-ok``, its properties, its body; ``None`` when the
+        queue is empty.
+
+        Raises:
+            As :meth:`call`.
+        """
+
+        def ask(answer: asyncio.Future[Any]) -> None:
+            got = _answering(answer)
+            self.raw.basic_get(queue, lambda _, *message: got(message))
+
+        found: tuple[Any, Any, bytes] | None = await self._ask(ask)
+        return found
+
+    async def _ask(self, ask: Callable[[asyncio.Future[Any]], None]) -> Any:
+        """What RabbitMQ answers; ``ask`` sends the question."""
         async with self._turn:
             if self.closed:
                 raise self.closed
-            self._answer = asyncio.get_running_loop().create_future()
+            answer = self._answer = asyncio.get_running_loop().create_future()
             try:
-                getattr(self.raw, method)(callback=_answering(self._answer), **arguments)
+                ask(answer)
             except DRIVER_ERRORS as error:
                 raise self.closed or _mapped(error, self.wire.where) from error
             try:
-                return (await self._answer).method
+                return await answer
             except asyncio.CancelledError:
                 self._spoiled = True
                 raise
@@ -279,6 +302,10 @@ class Channel:
         self.on_closed = None
         with suppress(*DRIVER_ERRORS):
             self.raw.close()
+
+    def _on_empty(self, _: object) -> None:
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_result(None)
 
     def _on_close(self, _: object, error: BaseException) -> None:
         self.closed = _mapped(error, self.wire.where)

@@ -76,9 +76,7 @@ def durable(persistent: bool, confirms: bool, exchange: str) -> Kind:
 
 def quorum() -> Kind:
     """``rabbitmq-quorum``: as durable, and always persistent. What is given back when a
-    member goes counts as a delivery, hence the explicit limit. RabbitMQ 3.10 writes a new
-    quorum queue into its directory half a second late: killed before, it forgets the queue
-    and what it has confirmed."""
+    member goes counts as a delivery, hence the explicit limit."""
     arguments = _SOLE | {"x-queue-type": "quorum", "x-delivery-limit": DELIVERY_LIMIT}
     return Kind(exclusive=False, persistent=True, arguments=arguments)
 

@@ -8,7 +8,8 @@ from typing import Any, Literal
 from chatlab.backends import INSULTS, parse_backend
 
 #: ``kept``: it reaches a member, none is lost. ``lost``: it may be, and that is no fault.
-Promise = Literal["kept", "lost"]
+#: ``no broker``: this cannot happen to the backend; it ends with its process.
+Promise = Literal["kept", "lost", "no broker"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +21,10 @@ class Guarantees:
     nobody_listens: Promise
     #: In the hands of a member that crashes: to another, marked redelivered, or gone.
     member_killed: Promise
-    #: Confirmed, and then the broker restarts in order, or is killed (RabbitMQ 3.10: not in
-    #: the first half second of a new queue, see :mod:`chatlab.insults.rabbitmq`).
+    #: Confirmed, and then the broker restarts in order, or is killed.
     broker_restart: Promise
     broker_killed: Promise
-    #: The link of a member is cut and healed; what it held comes again, marked.
+    #: The link of a member is cut and healed: what it held, and what was under way to it.
     link_cut: Promise
     #: Its handler always fails: a dead letter after 5 deliveries, or gone.
     poison: Promise
@@ -58,7 +58,14 @@ _BACKENDS = {
     # The lab's Redis writes an append-only file, to disk every second: what it has confirmed
     # outlives its own end; a power cut may take the last second.
     "redis-stream": replace(_KEPT, turn="about", listener_atomic=True),
-    "memory": replace(_KEPT, listener_atomic=True, tier="stand-in"),
+    "memory": replace(
+        _KEPT,
+        broker_restart="no broker",
+        broker_killed="no broker",
+        link_cut="no broker",
+        listener_atomic=True,
+        tier="stand-in",
+    ),
     "as-reported": Guarantees("kept", "lost", "lost", "lost", "lost", "lost", "greedy"),
 }
 
@@ -75,8 +82,9 @@ def guarantees(backend: str) -> Guarantees:
 
 def _with(promised: Guarantees, options: dict[str, Any]) -> Guarantees:
     if options.get("ack") == "auto":
+        link_cut: Promise = "lost" if promised.link_cut == "kept" else promised.link_cut
         return replace(
-            promised, member_killed="lost", link_cut="lost", poison="lost", turn="greedy"
+            promised, member_killed="lost", link_cut=link_cut, poison="lost", turn="greedy"
         )
     if options.get("prefetch", 1) == 0:
         return replace(promised, turn="greedy")

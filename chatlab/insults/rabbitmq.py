@@ -20,10 +20,6 @@ is a dead letter, in ``chatlab/insults/dead``. That queue keeps the newest 1,000
 that ends without a goodbye gives back what it held, and that counts, too.) With automatic
 acknowledgements there is nothing to give back: the insult is lost.
 
-RabbitMQ 3.10 writes a *new* quorum queue into its directory half a second late: killed before,
-it forgets the queue and what it has confirmed, and members wait in vain for its return (a new
-scene begins anew). From then on a kill loses nothing that was confirmed.
-
 The queue holds 100,000 insults and refuses more; a quorum queue learns that it is full a
 moment late and may take a few on top.
 
@@ -40,7 +36,6 @@ from contextlib import suppress
 from typing import Any
 
 from chatlab.amqp import (
-    Connection,
     Connections,
     Consumer,
     Delivery,
@@ -68,8 +63,7 @@ from chatlab.messages import Message, Receipt
 QUEUE = "chatlab/insults"
 #: Where insults go that failed too often.
 DEAD = "chatlab/insults/dead"
-#: A receipt says who listens when the answer comes within this time, in seconds; dead
-#: letters are read for so long.
+#: A receipt says who listens when the answer comes within this time, in seconds.
 LOOK_SECONDS = 1.0
 
 #: Bounded; the oldest make room.
@@ -232,7 +226,9 @@ class RabbitLine:
         return Receipt(id, "uncertain", waiting, listeners, reason, "SendUncertain")
 
     async def dead_letters(self) -> list[Message]:
-        return await read_dead(self._connections.publishing)
+        connection = self._connections.publishing
+        await connection.ensure(DEAD_QUEUE)
+        return [incoming(letter, CHAT) for letter in await connection.peek(DEAD, DEAD_LETTERS)]
 
 
 def drawn(consumer: Consumer, delivery: Delivery) -> Drawn:
@@ -244,22 +240,3 @@ def drawn(consumer: Consumer, delivery: Delivery) -> Drawn:
 def _tag(drawn: Drawn) -> tuple[Consumer, Delivery]:
     consumer, delivery = drawn.tag
     return consumer, delivery
-
-
-async def read_dead(connection: Connection) -> list[Message]:
-    """Read the dead letters and give them back, so that they stay where they are."""
-    await connection.ensure(DEAD_QUEUE)
-    (depth,) = await connection.depths([DEAD])
-    wanted = min(depth.messages or 0, DEAD_LETTERS) if depth is not None else 0
-    found: list[Delivery] = []
-    consumer = Consumer(DEAD, prefetch=0)
-    await connection.consume(consumer)
-    try:
-        async with asyncio.timeout(LOOK_SECONDS):
-            while len(found) < wanted:
-                found += await consumer.take()
-    except TimeoutError:
-        pass  # somebody else reads them at this moment
-    finally:
-        await consumer.close()
-    return [incoming(delivery, CHAT) for delivery in found[:wanted]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from chatlab.journal import Journal
 from chatlab.plots.shares import jain, shares
 from chatlab.resp import Redis
 from chatlab.services.addresses import RabbitAddress, RedisAddress
+from chatlab.services.links import Link
 from chatlab.settings import Settings
 
 #: Without a confirm the newest may not be counted yet.
@@ -68,6 +70,13 @@ async def all_seen(people: list[Person], total: int) -> list[int]:
     return [len(person.shown) for person in people]
 
 
+def assert_even(counts: list[int], promised: Guarantees) -> None:
+    """The same for each where the turn is strict; nearly so where timing plays a part."""
+    if promised.turn == "strict":
+        assert len(set(counts)) == 1, counts
+    assert jain(counts) >= 0.95
+
+
 async def done(journal: Journal, count: int) -> None:
     await eventually(lambda: journal.counts().get("Handled", 0) >= count)
 
@@ -85,21 +94,21 @@ async def test_sent_10_ms_apart_they_go_to_idle_members_in_turn(
         (receipt,) = await ana.insult(str(number))
         assert (receipt.outcome, receipt.listeners) == ("confirmed", 3)
         await asyncio.sleep(0.01)  # the scenario itself: 10 ms apart
-    counts = await all_seen(members, 30)
+    assert_even(await all_seen(members, 30), promised)
     if promised.turn == "strict":
-        assert counts == [10, 10, 10]
         for member in members:
             first = int(member.bodies[0])
             assert member.bodies == [str(number) for number in range(first, 30, 3)]
-    assert jain(counts) >= 0.95
 
 
-async def test_a_burst_with_work_is_even(rig: Rig, backend: str) -> None:
+async def test_a_burst_with_50_ms_of_work_each_is_even(
+    rig: Rig, backend: str, promised: Guarantees
+) -> None:
     ana, *members = rig.people("ana", "bob", "eva", "dan")
     await ana.insults.join("producer", backend=backend)
     await attach(members, backend, work=0.05)
     await ana.insult(*map(str, range(30)))
-    assert jain(await all_seen(members, 30)) >= 0.95
+    assert_even(await all_seen(members, 30), promised)
 
 
 async def test_a_backlog_is_shared_unless_it_is_declared_greedy(
@@ -115,16 +124,18 @@ async def test_a_backlog_is_shared_unless_it_is_declared_greedy(
     counts = await all_seen(members, 30)
     if promised.turn == "greedy":
         assert counts == [30, 0, 0]
-    else:
+    else:  # not always 10/10/10 on a busy machine: the first begins while others attach
         assert jain(counts) >= 0.95
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        *("rabbitmq:ack=auto", "rabbitmq:prefetch=0,work=0.02", "rabbitmq:ack=auto,prefetch=1"),
-        *("rabbitmq-not-me:prefetch=0,work=0.02", "redis-stream:prefetch=0,work=0.02"),
-        *("memory:ack=auto", "as-reported"),
+        *("rabbitmq:prefetch=0,ack=auto", "rabbitmq:prefetch=0,work=0.02"),
+        "rabbitmq:prefetch=1,ack=auto",  # automatic acks: prefetch is ignored
+        *("rabbitmq-not-me:prefetch=0,work=0.02", "rabbitmq-not-me:prefetch=1,ack=auto"),
+        *("redis-stream:prefetch=0,work=0.02", "as-reported"),
+        *("memory:prefetch=0,work=0.02", "memory:prefetch=1,ack=auto"),
     ],
 )
 async def test_a_backlog_without_a_limit_goes_to_who_comes_first(rig: Rig, text: str) -> None:
@@ -138,7 +149,7 @@ async def test_a_backlog_without_a_limit_goes_to_who_comes_first(rig: Rig, text:
     assert members[0].bodies == [str(number) for number in range(30)]
 
 
-async def test_a_slow_member_gets_less_of_a_burst(
+async def test_a_member_ten_times_slower_gets_2_where_the_others_get_14(
     rig: Rig, backend: str, promised: Guarantees
 ) -> None:
     ana, *members = rig.people("ana", "bob", "eva", "dan")
@@ -146,12 +157,13 @@ async def test_a_slow_member_gets_less_of_a_burst(
     await attach(members[:1], backend, work=0.1)
     await attach(members[1:], backend, work=0.01)
     await ana.insult(*map(str, range(30)))
-    slow, *others = await all_seen(members, 30)
+    counts = await all_seen(members, 30)
     if promised.turn == "greedy":
-        assert [slow, *others] == [10, 10, 10]  # handed out at once, whoever is slow
+        assert counts == [10, 10, 10]  # handed out at once, whoever is slow
     else:
-        assert slow <= 4
-        assert abs(others[0] - others[1]) <= 4
+        within = 2 if promised.turn == "strict" else 4
+        due = (2, 14, 14)
+        assert all(abs(n - m) <= within for n, m in zip(counts, due, strict=True)), counts
 
 
 async def test_each_goes_to_one_member_that_is_not_the_sender_where_that_is_declared(
@@ -247,6 +259,93 @@ async def test_a_crash_with_one_in_hand_gives_it_to_another_marked_or_loses_it(
         assert eva.redelivered == []
 
 
+@pytest.fixture
+async def links(namespace: Namespace) -> AsyncIterator[list[Link]]:
+    """Bob's way to RabbitMQ, and to Redis."""
+    made = [
+        Link((address.host, address.port), user="bob", service=service)
+        for service, address in zip(("rabbitmq", "redis"), namespace, strict=True)
+    ]
+    yield made
+    await asyncio.gather(*(link.close() for link in made))
+
+
+async def behind(rig: Rig, links: list[Link], namespace: Namespace, **changes: Any) -> Person:
+    """Bob, with his links."""
+    ports = [await link.open() for link in links]
+    rabbitmq = replace(namespace[0], host="127.0.0.1", port=ports[0])
+    redis = replace(namespace[1], host="127.0.0.1", port=ports[1])
+    return rig.person("bob", rabbitmq=rabbitmq, redis=redis, **changes)
+
+
+async def test_one_under_way_on_a_link_that_is_cut_comes_again_or_is_lost(
+    rig: Rig,
+    backend: str,
+    promised: Guarantees,
+    links: list[Link],
+    namespace: Namespace,
+    settings: Settings,
+) -> None:
+    if promised.link_cut == "no broker":
+        pytest.skip("declared: there is no link")
+    # Patient: bob's wait in Redis is not to end before the insult gets there.
+    settings = replace(settings, lease_seconds=30, send_seconds=60)
+    bob = await behind(rig, links, namespace, settings=settings)
+    ana = rig.person("ana")
+    await attach([bob], backend)
+    await ana.insults.join("producer", backend=backend)
+    await ana.insult("before")
+    await bob.sees(1)
+
+    async def blocked() -> bool:
+        rows: Any = await rig.registry.redis.driver.client_list()
+        mine = [row for row in rows if row["name"] == bob.life.connection_name]
+        return any("b" in row["flags"] for row in mine)
+
+    if backend.startswith("redis"):  # bob's request for the next has arrived
+        await eventually_is(blocked)
+    for link in links:
+        link.freeze()
+    await ana.insult("under way")
+    line: Any = ana.insults._line
+
+    async def handed_out() -> bool:
+        return (await line._look())[0] == 0
+
+    await eventually_is(handed_out)
+    for link in links:
+        link.cut()
+    await eventually(lambda: not bob.insults.connected)
+    for link in links:
+        link.heal()
+    await eventually(lambda: bob.insults.connected)
+    await ana.insult("and on")
+    again = ["under way"] if promised.link_cut == "kept" else []
+    await eventually(lambda: "and on" in bob.bodies)
+    assert sorted(bob.bodies) == sorted(["before", *again, "and on"])
+
+
+async def test_what_a_member_behind_a_cut_link_has_in_hand_goes_to_another_marked(
+    rig: Rig, backend: str, promised: Guarantees, links: list[Link], namespace: Namespace
+) -> None:
+    if promised.link_cut != "kept":
+        pytest.skip("declared: there is no link, or what was handed out is gone")
+    bob = await behind(rig, links, namespace)
+    ana, eva = rig.people("ana", "eva")
+    await attach([bob], backend, work=60)
+    await ana.insults.join("producer", backend=backend)
+    await ana.insult("hot")
+    await bob.sees(1)
+    for link in links:
+        link.cut()
+    await attach([eva], backend)
+    assert await eva.sees(1) == ["hot"]
+    assert eva.redelivered == [eva.shown[0].id]
+    for link in links:
+        link.heal()
+    await eventually(lambda: bob.insults.connected)
+
+
 async def test_an_insult_whose_work_always_fails_is_a_dead_letter_after_five_deliveries(
     rig: Rig, backend: str, promised: Guarantees, journal: Journal
 ) -> None:
@@ -265,13 +364,37 @@ async def test_an_insult_whose_work_always_fails_is_a_dead_letter_after_five_del
     assert poison not in [fact.id for fact in journal.facts(j.Handled)]
     if promised.poison == "kept":
         await eventually_is(ana.insults.dead_letters)
-        for _ in range(2):  # looking does not take it away
-            assert [x.id for x in await ana.insults.dead_letters()] == [poison]
+        assert [x.id for x in await ana.insults.dead_letters()] == [poison]
     else:
         with pytest.raises(NotPossible, match="dead letters"):
             await ana.insults.dead_letters()
     await ana.insult("and on")
     await done(journal, 2)
+
+
+async def test_dead_letters_are_read_again_and_again_also_by_two_at_once(
+    rig: Rig, backend: str, promised: Guarantees, journal: Journal
+) -> None:
+    if promised.poison == "lost":
+        pytest.skip("declared: it keeps no dead letters")
+    ana, bob = rig.people("ana", "bob")
+    await attach([bob], backend, fails_on="poison")
+    await ana.insults.join("producer", backend=backend)
+    bodies = [f"poison {number}" for number in range(3)]
+    for number, body in enumerate(bodies, 1):
+        await ana.insult(body)
+        await eventually(lambda n=number: sum(x.dead for x in journal.facts(j.Rejected)) == n)  # type: ignore[misc]
+
+    async def read(person: Person) -> list[list[str]]:
+        letters = [await person.insults.dead_letters() for _ in range(20)]
+        return [[message.body for message in found] for found in letters]
+
+    async def all_there() -> bool:
+        return len(await ana.insults.dead_letters()) == 3
+
+    await eventually_is(all_there)
+    for found in await asyncio.gather(read(ana), read(bob), read(ana)):
+        assert found == [bodies] * 20
 
 
 async def test_a_member_may_get_again_what_it_has_failed_at(

@@ -106,6 +106,30 @@ def test_a_crash_gives_what_was_in_hand_to_another_where_that_is_promised(
     assert ana.insults("producer").send("and on", require_listener=True).listeners == 2
 
 
+@pytest.mark.parametrize("backend", [name for name in INSULTS if name != "memory"])
+def test_what_the_process_of_a_killed_member_takes_along_is_as_declared(
+    lab: Lab, backend: str
+) -> None:
+    dan = lab.user("dan", process=True)
+    ana, eva = lab.users("ana", "eva")
+    channel = dan.insults("consumer", backend=backend, work=30)
+    sender = ana.insults("producer")
+    receipts = sender.send_many("abc")
+    channel.wait_for(receipts[0])
+    dan.crash()  # SIGKILL, with the first in hand
+    other = eva.insults("consumer", work=0)
+    promised = guarantees(backend)
+    if promised.member_killed == "kept":
+        expected = ["a", "b", "c"]
+    else:
+        expected = [] if promised.turn == "greedy" else ["b", "c"]
+    other.wait(len(expected), timeout=10)
+    other.wait_for(sender.send("and on"))
+    assert sorted(message.body for message in other.received) == sorted([*expected, "and on"])
+    marked = [f.message.body for f in lab.journal.facts(Delivered) if f.redelivered]
+    assert ("a" in marked) == (promised.member_killed == "kept")
+
+
 @pytest.mark.parametrize("backend", ["rabbitmq-not-me", "redis-stream"])
 def test_a_member_may_be_a_process_of_its_own(lab: Lab, backend: str) -> None:
     dan = lab.user("dan", process=True)

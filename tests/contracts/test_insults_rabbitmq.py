@@ -43,26 +43,6 @@ async def all_seen(people: list[Person], total: int) -> list[int]:
     return [len(person.shown) for person in people]
 
 
-def fairness(counts: list[int]) -> float:
-    """Jain's index: 1 when all have the same."""
-    return sum(counts) ** 2 / (len(counts) * sum(count**2 for count in counts))
-
-
-@pytest.mark.parametrize(
-    "options", [{"ack": "auto"}, {"prefetch": 0, "work": 0.02}, {"ack": "auto", "prefetch": 1}]
-)
-async def test_a_backlog_goes_to_the_first_without_a_limit(
-    rig: Rig, options: dict[str, Any]
-) -> None:
-    ana, *members = rig.people("ana", "bob", "eva", "dan")
-    await ana.insults.join("producer")
-    receipts = await ana.insult(*map(str, range(30)))
-    assert {(r.outcome, r.listeners, r.waiting) for r in receipts} == {("confirmed", 0, 30)}
-    await attach(members, **options)
-    assert await all_seen(members, 30) == [30, 0, 0]
-    assert members[0].bodies == [str(number) for number in range(30)]
-
-
 async def test_prefetch_without_limit_gives_a_slow_member_its_full_third(rig: Rig) -> None:
     ana, *members = rig.people("ana", "bob", "eva", "dan")
     await ana.insults.join("producer")
