@@ -11,7 +11,7 @@ from rabbit_rig import Rig, eventually, eventually_is
 from chatlab.client import Life
 from chatlab.discovery import Registry
 from chatlab.errors import NotPossible
-from chatlab.insults import not_me
+from chatlab.insults import guarantees, not_me
 from chatlab.resp import Redis
 from chatlab.services.addresses import RabbitAddress, RedisAddress
 from chatlab.services.management import Management
@@ -142,7 +142,7 @@ async def test_32_who_all_send_and_draw_reach_each_other_and_a_33rd_is_refused(
 ) -> None:
     people = rig.people(*(f"user{n:02}" for n in range(not_me.MEMBERS)))
     await asyncio.gather(*(person.insults.join(backend=NOT_ME) for person in people))
-    others = not_me.MEMBERS - 1
+    others = guarantees(NOT_ME).members - 1
 
     async def all_attached() -> bool:
         queues = [not_me.FROM + person.life.user for person in people]
