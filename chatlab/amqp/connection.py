@@ -32,7 +32,7 @@ from chatlab.amqp.publisher import (
     Outgoing,
     Publisher,
 )
-from chatlab.amqp.topology import Binding, Exchange, Queue, Thing, Topology, queue_of
+from chatlab.amqp.topology import Binding, Exchange, Queue, Thing, Topology, queue_of, settled
 from chatlab.amqp.wire import Channel, Wire
 from chatlab.errors import ChatClosed, ChatlabError, InvalidInput, ServiceUnavailable
 from chatlab.services.addresses import RabbitAddress
@@ -140,8 +140,9 @@ class Connection:
         """Declare in this order, and again after each reconnect."""
 
         async def step(wire: Wire) -> None:
-            for thing in things:
-                await self._declare(wire, thing)
+            new = [await self._declare(wire, thing) for thing in things]
+            if any(new):
+                await settled(await self._control_channel(wire))
 
         await self.run(step)
         for thing in things:
@@ -332,13 +333,16 @@ class Connection:
         return await over
 
     async def _rebuild(self, wire: Wire) -> None:
+        new = False
         for thing in self.topology:
             try:
-                await self._declare(wire, thing)
+                new |= await self._declare(wire, thing)
             except Lost:
                 raise
             except ChatlabError as error:
                 self._end_consumers_of(thing, error)
+        if new:
+            await settled(await self._control_channel(wire))
         for consumer in self._consumers[:]:
             if consumer.finished:
                 self._consumers.remove(consumer)
@@ -428,11 +432,11 @@ class Connection:
             control = self._control = await wire.channel()
         return control
 
-    async def _declare(self, wire: Wire, thing: Thing) -> None:
+    async def _declare(self, wire: Wire, thing: Thing) -> bool:
         while True:
             control = await self._control_channel(wire)
             try:
-                await thing.declare(control)
+                new = await thing.declare(control)
                 break
             except Locked as error:
                 # An exclusive queue is held by a connection of ours that RabbitMQ has not
@@ -442,6 +446,7 @@ class Connection:
                 await asyncio.sleep(PAUSE_SECONDS[0])
         if isinstance(self._trouble, Locked):
             self._note(None)
+        return new
 
     async def _attach(self, wire: Wire, consumer: Consumer) -> None:
         before = consumer.sole and await self._consumer_count(wire, consumer.queue)

@@ -25,14 +25,15 @@ class Exchange:
     kind: str = "fanout"
     durable: bool = True
 
-    async def declare(self, channel: Channel) -> None:
-        """Create it, or check that it exists just so."""
+    async def declare(self, channel: Channel) -> bool:
+        """Create it, or check that it exists just so. Returns False: as a queue's."""
         await channel.call(
             "exchange_declare",
             exchange=self.name,
             exchange_type=self.kind,
             durable=self.durable,
         )
+        return False
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,9 @@ class Queue:
     durable: bool = False
     arguments: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
-    async def declare(self, channel: Channel) -> None:
-        """Create it, or check that it exists just so. From then on a quorum queue outlives a
-        kill of RabbitMQ: one that may be new is :func:`settled`."""
+    async def declare(self, channel: Channel) -> bool:
+        """Create it, or check that it exists just so. Returns whether it is a quorum queue
+        that may be new: it outlives a kill of RabbitMQ once it is :func:`settled`."""
         found = await channel.call(
             "queue_declare",
             queue=self.name,
@@ -57,8 +58,7 @@ class Queue:
             arguments=dict(self.arguments),
         )
         in_use = found.message_count or found.consumer_count
-        if self.arguments.get("x-queue-type") == "quorum" and not in_use:
-            await settled(channel)
+        return self.arguments.get("x-queue-type") == "quorum" and not in_use
 
 
 async def settled(channel: Channel) -> None:
@@ -83,11 +83,12 @@ class Binding:
     exchange: str
     key: str = ""
 
-    async def declare(self, channel: Channel) -> None:
-        """Bind; a second time changes nothing."""
+    async def declare(self, channel: Channel) -> bool:
+        """Bind; a second time changes nothing. Returns False: as a queue's."""
         await channel.call(
             "queue_bind", queue=self.queue, exchange=self.exchange, routing_key=self.key
         )
+        return False
 
     async def remove(self, channel: Channel) -> None:
         """Unbind; when it is not there, nothing happens."""

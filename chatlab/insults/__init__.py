@@ -9,17 +9,15 @@ Backends: ``rabbitmq`` (one plain queue), ``rabbitmq-not-me`` (never back to its
 from __future__ import annotations
 
 from chatlab.insults.guarantees import Guarantees, guarantees
-from chatlab.insults.line import DEAD_LETTERS, DELIVERIES, QUEUE_MESSAGES, Registry
+from chatlab.insults.line import DELIVERIES, Registry
 from chatlab.insults.member import DEFAULT_BACKEND, InsultMember
 from chatlab.insults.rabbitmq import DEAD, QUEUE
 
 __all__ = [
     "DEAD",
-    "DEAD_LETTERS",
     "DEFAULT_BACKEND",
     "DELIVERIES",
     "QUEUE",
-    "QUEUE_MESSAGES",
     "Guarantees",
     "InsultMember",
     "Registry",

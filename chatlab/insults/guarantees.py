@@ -28,14 +28,11 @@ class Guarantees:
     link_cut: Promise
     #: Its handler always fails: a dead letter after 5 deliveries, or gone.
     poison: Promise
-    #: Who gets the next: ``strict``: idle members in turn; ``about``: nearly so;
+    #: Who gets the next of a sender: ``strict``: idle members in turn; ``about``: nearly so;
     #: ``greedy``: a backlog goes whole to whoever attaches first.
     turn: Literal["strict", "about", "greedy"]
     #: A producer that also listens may draw its own.
     own: bool = True
-    #: ``require_listener`` and a listener that leaves at that moment: ``True``: never left
-    #: waiting.
-    listener_atomic: bool = False
     #: Most members; 0: no limit.
     members: int = 0
     #: Where the result comes from.
@@ -48,22 +45,16 @@ _BACKENDS = {
     "rabbitmq": _KEPT,
     "rabbitmq-not-me": replace(_KEPT, own=False, members=32),
     "redis-list": replace(
-        _KEPT,
-        member_killed="lost",
-        link_cut="lost",
-        poison="lost",
-        turn="about",
-        listener_atomic=True,
+        _KEPT, member_killed="lost", link_cut="lost", poison="lost", turn="about"
     ),
     # The lab's Redis writes an append-only file, to disk every second: what it has confirmed
     # outlives its own end; a power cut may take the last second.
-    "redis-stream": replace(_KEPT, turn="about", listener_atomic=True),
+    "redis-stream": replace(_KEPT, turn="about"),
     "memory": replace(
         _KEPT,
         broker_restart="no broker",
         broker_killed="no broker",
         link_cut="no broker",
-        listener_atomic=True,
         tier="stand-in",
     ),
     "as-reported": Guarantees("kept", "lost", "lost", "lost", "lost", "lost", "greedy"),

@@ -144,7 +144,11 @@ BEAT = Script(
     + """
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now)
 redis.call('ZADD', KEYS[2], now + ARGV[2], ARGV[3])
-if #ARGV > 3 then redis.pcall('XGROUP', 'CREATE', KEYS[1], 'insults', '0', 'MKSTREAM') end
+if #ARGV > 3 then
+"""
+    + _STREAM
+    + """
+end
 for i = 4, #ARGV do
   local held = redis.call('XPENDING', KEYS[1], 'insults', ARGV[i], ARGV[i], 1, ARGV[1])
   if held[1] then

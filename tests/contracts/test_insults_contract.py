@@ -196,7 +196,10 @@ async def test_alone_one_draws_ones_own_or_it_waits_as_declared(
 # ------------------------------------------------------------------------ nobody is there
 
 
-async def test_nobody_listens_means_that_it_waits(rig: Rig, backend: str) -> None:
+async def test_nobody_listens_means_that_it_waits(
+    rig: Rig, backend: str, promised: Guarantees
+) -> None:
+    assert promised.nobody_listens == "kept"
     ana, bob = rig.people("ana", "bob")
     await ana.insults.join("producer", backend=backend)
     late = UNCOUNTED if backend == "as-reported" else 0
@@ -278,6 +281,7 @@ async def behind(rig: Rig, links: list[Link], namespace: Namespace, **changes: A
     return rig.person("bob", rabbitmq=rabbitmq, redis=redis, **changes)
 
 
+@pytest.mark.parametrize("backend", [*INSULTS, "rabbitmq:ack=auto", "rabbitmq-not-me:ack=auto"])
 async def test_one_under_way_on_a_link_that_is_cut_comes_again_or_is_lost(
     rig: Rig,
     backend: str,

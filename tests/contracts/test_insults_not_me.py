@@ -11,7 +11,7 @@ from rabbit_rig import Rig, eventually, eventually_is
 from chatlab.client import Life
 from chatlab.discovery import Registry
 from chatlab.errors import NotPossible
-from chatlab.insults import not_me
+from chatlab.insults import guarantees, not_me
 from chatlab.resp import Redis
 from chatlab.services.addresses import RabbitAddress, RedisAddress
 from chatlab.services.management import Management
@@ -135,3 +135,30 @@ async def test_after_a_lost_connection_all_queues_are_heard_again(
     await eva.insult("from eva")
     await bob.sees(2)
     assert sorted(bob.bodies) == ["from ana", "from eva"]
+
+
+async def test_32_who_all_send_and_draw_reach_each_other_and_a_33rd_is_refused(
+    rig: Rig, namespace: Namespace
+) -> None:
+    people = rig.people(*(f"user{n:02}" for n in range(not_me.MEMBERS)))
+    await asyncio.gather(*(person.insults.join(backend=NOT_ME) for person in people))
+    others = guarantees(NOT_ME).members - 1
+
+    async def all_attached() -> bool:
+        queues = [not_me.FROM + person.life.user for person in people]
+        depths = await people[0].connections.publishing.depths(queues)
+        return {depth.consumers if depth else 0 for depth in depths} == {others}
+
+    await eventually_is(all_attached, 30)
+    (late,) = rig.people("late")
+    with pytest.raises(NotPossible, match="at most 32 members; late"):
+        await late.insults.join("consumer")
+    receipts = await asyncio.gather(*(p.insult(*map(str, range(10))) for p in people))
+    assert {(r.outcome, r.listeners) for sent in receipts for r in sent} == {
+        ("confirmed", others)
+    }
+    await eventually(lambda: sum(len(person.shown) for person in people) >= 320, 30)
+    drawn = [message.id for person in people for message in person.shown]
+    assert sorted(drawn) == sorted(receipt.id for sent in receipts for receipt in sent)
+    for person in people:
+        assert person.life.user not in {message.sender for message in person.shown}

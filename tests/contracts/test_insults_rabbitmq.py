@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 from rabbit_rig import Person, Rig, eventually, eventually_is
 
+from chatlab.amqp import connection, topology
+from chatlab.amqp.wire import Channel
 from chatlab.client import Life
 from chatlab.discovery import Registry
 from chatlab.errors import ChatClosed
-from chatlab.insults import QUEUE
+from chatlab.insults import DEAD, QUEUE
 from chatlab.insults.rabbitmq import RabbitLine
 from chatlab.journal import Journal
 from chatlab.resp import Redis
@@ -92,6 +94,28 @@ async def test_the_queue_deleted_under_all_is_said(rig: Rig, namespace: Namespac
     assert (receipt.outcome, receipt.reason) == ("unroutable", "the insult queue is gone")
     (receipt,) = await ana.insult("c")  # makes it anew
     assert (receipt.outcome, receipt.waiting) == ("confirmed", 1)
+
+
+async def test_only_a_queue_that_may_be_new_is_made_to_be_written_down(
+    rig: Rig, namespace: Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settled: list[Channel] = []
+
+    async def noted(channel: Channel) -> None:
+        settled.append(channel)
+        await topology.settled(channel)
+
+    monkeypatch.setattr(connection, "settled", noted)
+    ana, bob, eva = rig.people("ana", "bob", "eva")
+    await ana.insults.join("producer")
+    await ana.insult("a")
+    assert len(settled) == 1
+    await bob.insults.join("consumer")  # something waits there
+    await bob.sees(1)
+    await eva.insults.join("consumer")  # bob listens
+    assert len(settled) == 1
+    queues = await Management(namespace[0]).get("queues", namespace[0].vhost)
+    assert {queue["name"] for queue in queues} == {QUEUE, DEAD}  # nothing is left behind
 
 
 async def test_leaving_frees_the_consumer(rig: Rig, namespace: Namespace) -> None:
