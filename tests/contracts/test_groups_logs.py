@@ -224,7 +224,7 @@ async def test_memory_refuses_who_is_in_another_process(rig: Rig) -> None:
     other = await stranger.group("sd")
     assert isinstance(other, LogMember)
     assert isinstance(other._log, MemoryLog)
-    other._log.hub = other._hub = type(other._log.hub)()  # type: ignore[attr-defined]
+    other._log.hub = type(other._log.hub)()  # type: ignore[attr-defined]
     with pytest.raises(NotPossible, match="bob"):
         await other.subscribe()
     (receipt,) = await stranger.say("sd", "hola")
