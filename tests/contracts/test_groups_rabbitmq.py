@@ -5,19 +5,15 @@ from __future__ import annotations
 
 import asyncio
 from base64 import b64decode
-from collections.abc import AsyncIterator, Callable
 
 import pytest
 from rabbit_rig import Rig, connections_of, eventually, eventually_is
 
 from chatlab import journal as j
-from chatlab.client import Life
-from chatlab.discovery import Registry
 from chatlab.errors import ChatClosed
 from chatlab.groups import rabbitmq_kinds, rabbitmq_sender
 from chatlab.groups.rabbitmq_kinds import log_queue, queue_name
 from chatlab.journal import Journal
-from chatlab.resp import Redis
 from chatlab.services.addresses import RabbitAddress, RedisAddress
 from chatlab.services.management import Management
 from chatlab.settings import Settings
@@ -29,22 +25,6 @@ CHAT = "group:sd"
 PATIENT = Settings(lease_seconds=1.5, heartbeat_seconds=3, send_seconds=12)
 
 Namespace = tuple[RabbitAddress, RedisAddress]
-
-
-@pytest.fixture
-async def rig(
-    namespace: Namespace, new_life: Callable[..., Life], settings: Settings
-) -> AsyncIterator[Rig]:
-    redis = Redis(namespace[1])
-    rig = Rig(new_life, Registry(redis, settings.lease_seconds))
-    yield rig
-    await rig.close()
-    await redis.close()
-
-
-@pytest.fixture
-def management(namespace: Namespace) -> Management:
-    return Management(namespace[0])
 
 
 @pytest.fixture(params=[TRANSIENT, DURABLE, QUORUM, LOG])

@@ -7,18 +7,14 @@ comes back in a new life. One kill serves all backends: they are groups side by 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
+from kill_rig import BACK_SECONDS, Killable
 from rabbit_rig import Person, Rig, eventually
-from test_amqp_broker_killed import BACK_SECONDS, Killable
 
 from chatlab.amqp import mark
-from chatlab.client import Life
-from chatlab.discovery import Registry
 from chatlab.messages import Receipt
-from chatlab.resp import Redis
 from chatlab.services.addresses import RabbitAddress, RedisAddress
 from chatlab.settings import Settings
 
@@ -39,29 +35,9 @@ GROUPS = {
 UNBOUND = {"transient-exchange", "told-nothing", "reported"}
 
 
-@pytest.fixture(scope="module")
-def killable(lab_settings: Settings) -> Iterator[Killable]:
-    held = Killable(lab_settings)
-    yield held
-    held.close()
-
-
 @pytest.fixture
 def namespace(killable: Killable) -> tuple[RabbitAddress, RedisAddress]:
-    return killable.lease.rabbitmq, killable.lease.redis
-
-
-@pytest.fixture
-async def rig(
-    namespace: tuple[RabbitAddress, RedisAddress],
-    new_life: Callable[..., Life],
-    settings: Settings,
-) -> AsyncIterator[Rig]:
-    redis = Redis(namespace[1])
-    rig = Rig(new_life, Registry(redis, settings.lease_seconds))
-    yield rig
-    await rig.close()
-    await redis.close()
+    return killable.namespace
 
 
 async def until_answered(ana: Person, group: str, body: str) -> Receipt:

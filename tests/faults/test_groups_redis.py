@@ -6,7 +6,7 @@ Each test that breaks a server has one of its own.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,8 +15,6 @@ from rabbit_rig import Person, Rig, eventually, eventually_is
 
 from chatlab import journal as j
 from chatlab import resp
-from chatlab.client import Life
-from chatlab.discovery import Registry
 from chatlab.errors import ChatClosed
 from chatlab.groups.guarantees import guarantees
 from chatlab.journal import Journal
@@ -30,17 +28,6 @@ from chatlab.settings import Settings
 Namespace = tuple[RabbitAddress, RedisAddress]
 STREAM, PUBSUB = "redis-stream", "redis-pubsub"
 LONG = Settings(lease_seconds=30, heartbeat_seconds=3, send_seconds=20)
-
-
-@pytest.fixture
-async def rig(
-    namespace: Namespace, new_life: Callable[..., Life], settings: Settings
-) -> AsyncIterator[Rig]:
-    redis = Redis(namespace[1])
-    rig = Rig(new_life, Registry(redis, settings.lease_seconds))
-    yield rig
-    await rig.close()
-    await redis.close()
 
 
 @pytest.fixture(params=[True, False], ids=["aof", "no-aof"])
