@@ -21,7 +21,9 @@ RabbitMQ never marks what it hands out from a stream a second time. The name ser
 far an earlier attachment had come: what lies between ``position`` and ``handed`` may have
 been shown already, and is marked redelivered.
 
-A message is never unroutable once the log exists: the log keeps it, whoever listens. The
+A message is never unroutable once the log exists: the log keeps it, whoever listens. (After
+a restart RabbitMQ may need a moment to bring its streams up. Until then it has no log to put
+a message into; the sender is told "unroutable", and members come back when it is there.) The
 log is bounded; it forgets its oldest segment, read or not. It goes with its last member.
 """
 
