@@ -441,17 +441,62 @@ class TestGroups:
         assert [receipt.outcome for receipt in receipts] == ["unroutable", "unroutable"]
         assert journal.counts()["Returned"] == (3 if promised.keeps_for_nobody else 4)
 
-    async def test_a_group_keeps_its_backend(self, rig: LinkedRig, backend: str) -> None:
+    async def test_a_group_keeps_its_backend_and_a_mismatch_names_both(
+        self, rig: LinkedRig, backend: str
+    ) -> None:
         ana, bob, eva = rig.people("ana", "bob", "eva")
-        other = next(name for name in BACKENDS if name != backend)
-        late = await eva.group("sd", other)  # both have a handle before the first subscribes
+        others = [name for name in BACKENDS if name != backend]
+        # They have a handle before the first subscribes.
+        early = [(name, await rig.person("dan").group("sd", name)) for name in others]
         await ana.join("sd", backend)
-        with pytest.raises(BackendMismatch, match=f"(?s){backend}.*{other}|{other}.*{backend}"):
-            await bob.group("sd", other)
-        with pytest.raises(BackendMismatch):
-            await late.subscribe()
-        assert not late.subscribed
+        for other, late in early:
+            with pytest.raises(BackendMismatch) as refused:
+                await bob.group("sd", other)
+            assert f" {backend}, not {other}." in str(refused.value)
+            with pytest.raises(BackendMismatch) as refused:
+                await late.subscribe()
+            assert f" {backend}, not {other}." in str(refused.value)
+            assert not late.subscribed
         assert (await bob.join("sd")).backend == backend
+        spelled = {"redis-stream": ":maxlen=0", "rabbitmq-durable": ":confirms=yes"}
+        same = await eva.group("sd", backend + spelled.get(backend, ""))
+        await same.subscribe()
+        assert same.backend == backend
+
+    async def test_members_see_each_other_come_and_go(
+        self, rig: LinkedRig, backend: str, settings: Settings
+    ) -> None:
+        ana, bob, eva = rig.people("ana", "bob", "eva")
+        registry = rig.registry
+        for person in (ana, bob, eva):  # as the lab's clients do: a presence under a lease
+            life = person.life
+            await registry.claim(life.user, life.secret, "here", life.incarnation)
+
+        async def seen() -> dict[str, bool]:
+            """What any member can ask; only ana's lease goes on, and eva's until she dies."""
+            return await registry.group_members("sd")
+
+        await ana.join("sd", backend)
+        assert await seen() == {"ana": True}
+        room = await bob.group("sd")
+        await room.subscribe()
+        assert await seen() == {"ana": True, "bob": False}
+        await room.connect()
+        assert await seen() == {"ana": True, "bob": True}
+        await room.disconnect()
+        assert await seen() == {"ana": True, "bob": False}
+        await room.unsubscribe()
+        assert await seen() == {"ana": True}
+        await eva.join("sd")
+        assert await seen() == {"ana": True, "eva": True}
+        eva.crash()
+
+        async def gone() -> bool:
+            await registry.renew("ana", ana.life.incarnation)
+            return await seen() == {"ana": True, "eva": False}
+
+        # Nobody renews eva's lease; nothing else tells of her end.
+        await eventually_is(gone, settings.lease_seconds + 1)
 
     # ------------------------------------------------------------------ names and bodies
 

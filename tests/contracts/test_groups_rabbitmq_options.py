@@ -249,6 +249,19 @@ async def test_leaving_a_log_leaves_the_others_alone_and_forgets_the_position(
     assert await bob.sees(2) == ["1", "3"]
 
 
+async def test_the_last_members_leave_a_log_at_once_and_it_is_deleted(
+    rig: Rig, management: Management, namespace: Namespace
+) -> None:
+    people = rig.people("ana", "bob", "eva", "dan")
+    for _ in range(3):
+        rooms = [await person.join("sd", LOG) for person in people]
+        await asyncio.gather(*(room.unsubscribe() for room in rooms))
+        vhost = namespace[0].vhost
+        assert await management.get("queues", vhost, log_queue("sd").name) is None
+        assert await rig.registry.find_group("sd") is None
+        assert not any(person.ends for person in people)
+
+
 # --------------------------------------------------------------------------- as-reported
 
 
