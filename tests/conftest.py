@@ -17,7 +17,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from private_rig import SECRET, Rig, rig
+from private_rig import SECRET
+from private_rig import Rig as PrivateRig
+from private_rig import rig as private_rig
+from rabbit_rig import LinkedRig, linked_rig
 
 from chatlab import services
 from chatlab.client import Life, new_secret
@@ -127,11 +130,11 @@ async def registry(redis: Redis) -> Registry:
 @pytest.fixture(params=["mailbox-memory", "mailbox-redis"])
 async def chats(
     request: pytest.FixtureRequest, redis: Redis, registry: Registry
-) -> AsyncIterator[Rig]:
+) -> AsyncIterator[PrivateRig]:
     """A chat server over each store, with the lab's own accounts."""
     memory = request.param == "mailbox-memory"
     store = MemoryMailboxes() if memory else RedisMailboxes(redis)
-    async with rig(store, accounts=RegisteredAccounts(registry, redis)) as made:
+    async with private_rig(store, accounts=RegisteredAccounts(registry, redis)) as made:
         yield made
 
 
@@ -170,3 +173,20 @@ def new_life(
         return Life(**values)  # type: ignore[arg-type]
 
     return make
+
+
+@pytest.fixture
+async def rig(
+    namespace: tuple[RabbitAddress, RedisAddress],
+    new_life: Callable[..., Life],
+    settings: Settings,
+) -> AsyncIterator[LinkedRig]:
+    """People in groups and insult channels, in the test's namespace."""
+    async with linked_rig(namespace, new_life, settings) as made:
+        yield made
+
+
+@pytest.fixture
+def management(namespace: tuple[RabbitAddress, RedisAddress]) -> Management:
+    """The management API of the RabbitMQ in the test's namespace."""
+    return Management(namespace[0])

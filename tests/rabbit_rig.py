@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from chatlab import messages as m
 from chatlab.amqp import Connections
 from chatlab.client import Life
+from chatlab.discovery import Registry
 from chatlab.errors import ChatlabError
-from chatlab.groups import GroupMember, Registry, open_group
+from chatlab.groups import GroupMember, open_group
 from chatlab.groups.rabbitmq import RabbitMember
 from chatlab.insults import InsultMember
 from chatlab.insults.redis import closing
 from chatlab.messages import Message, Receipt
+from chatlab.resp import Redis
+from chatlab.services.addresses import RabbitAddress, RedisAddress
+from chatlab.services.links import Link
 from chatlab.services.management import Management
+from chatlab.settings import Settings
 
 
 async def eventually(look: Callable[[], Any], timeout: float = 10.0) -> Any:
@@ -124,6 +130,53 @@ class Rig:
 
     async def close(self) -> None:
         await asyncio.gather(*(person.close() for person in self._people))
+
+
+class LinkedRig(Rig):
+    """A person may be behind links of its own, one to each broker."""
+
+    def __init__(
+        self,
+        new_life: Callable[..., Life],
+        registry: Registry,
+        namespace: tuple[RabbitAddress, RedisAddress],
+    ) -> None:
+        super().__init__(new_life, registry)
+        self._namespace = namespace
+        self._links: list[Link] = []
+
+    async def linked(self, name: str, **changes: Any) -> tuple[Person, list[Link]]:
+        """That person, and its links: to RabbitMQ, to Redis."""
+        links, ways = [], []
+        for service, address in zip(("rabbitmq", "redis"), self._namespace, strict=True):
+            link = Link((address.host, address.port), user=name, service=service)
+            links.append(link)
+            ways.append(address.through("127.0.0.1", await link.open()))
+        self._links += links
+        return self.person(name, rabbitmq=ways[0], redis=ways[1], **changes), links
+
+    async def close(self) -> None:
+        for link in self._links:
+            link.heal()
+        await super().close()
+        for link in self._links:
+            await link.close()
+
+
+@asynccontextmanager
+async def linked_rig(
+    namespace: tuple[RabbitAddress, RedisAddress],
+    new_life: Callable[..., Life],
+    settings: Settings,
+) -> AsyncIterator[LinkedRig]:
+    """A rig in this namespace; closed at the end."""
+    redis = Redis(namespace[1])
+    made = LinkedRig(new_life, Registry(redis, settings.lease_seconds), namespace)
+    try:
+        yield made
+    finally:
+        await made.close()
+        await redis.close()
 
 
 def quorum_queue_registered(folder: Path, vhost: str, name: str) -> bool:

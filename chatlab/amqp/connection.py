@@ -21,7 +21,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
 
 from chatlab.amqp.consumer import Consumer, Delivery
-from chatlab.amqp.errors import Forced, Locked, Lost, NotFound
+from chatlab.amqp.errors import Forced, Locked, Lost, NotFound, NotYet
 from chatlab.amqp.ghosts import evict
 from chatlab.amqp.limits import raise_file_limit
 from chatlab.amqp.publisher import (
@@ -120,6 +120,7 @@ class Connection:
             ChatlabError: RabbitMQ refused.
         """
         tried = False
+        trouble: ChatlabError | None = None
         try:
             async with asyncio.timeout(self.deadline):
                 while True:
@@ -127,14 +128,18 @@ class Connection:
                     tried = True
                     try:
                         return await step(wire)
+                    except NotYet as error:
+                        trouble = error
+                        await asyncio.sleep(PAUSE_SECONDS[0])
                     except Lost:
                         if wire.alive:  # closed here, under the step's feet
                             raise
         except TimeoutError:
+            trouble = self._trouble or trouble
             raise ServiceUnavailable(
-                self._trouble.what if self._trouble else f"{self._where} does not answer.",
+                trouble.what if trouble else f"{self._where} does not answer.",
                 "It may or may not have taken effect; doing it again is safe." if tried else "",
-            ) from self._trouble
+            ) from trouble
 
     async def declare(self, *things: Thing) -> None:
         """Declare in this order, and again after each reconnect."""

@@ -93,9 +93,14 @@ class Consumer:
         self._attached = False
 
     @property
+    def waiting(self) -> int:
+        """Arrived, and not yet taken."""
+        return len(self._buffer)
+
+    @property
     def held(self) -> int:
         """Taken or arrived, and not yet acknowledged."""
-        return self.unacked + (0 if self.auto_ack else len(self._buffer))
+        return self.unacked + (0 if self.auto_ack else self.waiting)
 
     async def take(self, most: int = TAKE) -> list[Delivery]:
         """What has arrived, at least one message and at most ``most``, oldest first.

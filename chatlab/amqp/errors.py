@@ -30,6 +30,11 @@ class Forced(Lost):
     a successor of the same user that evicts us: it needs a moment to take the queues."""
 
 
+class NotYet(Lost):
+    """404 or 406 for a queue that exists: its node, or after a restart its stream, is not up
+    yet."""
+
+
 class Refused(ServiceUnavailable):
     """RabbitMQ closed the channel or connection with a code that retrying won't change."""
 
@@ -65,10 +70,16 @@ REFUSALS: dict[int, type[ChatlabError]] = {
 #: Reply codes after which connecting again may work.
 RETRIED: dict[int, type[Lost]] = {320: Forced, 541: Lost}
 
+#: In the text of a refusal that holds for a moment only (RabbitMQ has no code of its own for
+#: it; seen from 3.10 in the seconds after it was killed and started again).
+NOT_YET = {404: "is down or inaccessible", 406: "does not have a replica on the local node"}
+
 
 def from_code(code: int, text: str, where: str) -> ChatlabError:
     """The error for a Channel.Close or Connection.Close with this reply code."""
     if code in RETRIED:
         return RETRIED[code](f"{where} closed the connection ({code} {text}).")
+    if code in NOT_YET and NOT_YET[code] in text:
+        return NotYet(f"{where} is not ready ({code}): {text}.")
     kind = REFUSALS.get(code, Refused)
     return kind(f"{where} refused ({code}): {text}")

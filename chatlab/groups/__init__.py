@@ -19,7 +19,7 @@ from chatlab.groups.guarantees import Guarantees, guarantees
 from chatlab.groups.member import GroupMember, OnEnd, Registry
 from chatlab.groups.memory import MemoryMember
 from chatlab.groups.rabbitmq import RabbitMember
-from chatlab.groups.rabbitmq_log import LogMember
+from chatlab.groups.rabbitmq_log import RabbitLogMember
 from chatlab.groups.redis_pubsub import RedisPubsubMember
 from chatlab.groups.redis_stream import RedisStreamMember
 from chatlab.messages import check_name
@@ -42,7 +42,7 @@ _MEMBERS: dict[str, Callable[..., GroupMember]] = {
     "rabbitmq-durable": RabbitMember,
     "rabbitmq-transient": RabbitMember,
     "rabbitmq-quorum": RabbitMember,
-    "rabbitmq-log": LogMember,
+    "rabbitmq-log": RabbitLogMember,
     "redis-pubsub": RedisPubsubMember,
     "redis-stream": RedisStreamMember,
     "memory": MemoryMember,

@@ -33,7 +33,11 @@ message. It is shown as from :data:`SOMEBODY`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from chatlab.amqp import Consumer, Delivery, Outgoing, labelled, unlabelled
+from chatlab.groups.membership import Membership
 from chatlab.groups.rabbitmq import RabbitMember
 from chatlab.messages import Message
 
@@ -46,21 +50,31 @@ class AsReportedMember(RabbitMember):
 
     def _new_consumer(self) -> Consumer:
         return Consumer(
-            self._queue, prefetch=0, auto_ack=True, on_lost=self._lost, on_back=self._back
+            self._queue, prefetch=0, auto_ack=True, on_lost=self._lost, on_back=self._came
         )
+
+    #: Taken from the consumer and not yet shown.
+    _held: Sequence[Delivery] = ()
+
+    def state(self) -> dict[str, Any]:
+        """See :class:`chatlab.groups.GroupMember`."""
+        consumer = self._consumer
+        buffer = len(self._held) + consumer.waiting if consumer is not None else 0
+        return super().state() | {"local buffer": buffer}
 
     async def _show_all(self, consumer: Consumer, batch: list[Delivery]) -> list[str]:
         """RabbitMQ has forgotten them already: they are shown, wherever they came from."""
+        self._held = batch
         await self._life.gate.wait()
-        return self._show(batch)
+        self._held = ()
+        return self._show_batch(batch)
 
     async def _leave(self) -> None:
-        connection = self._connections.consuming
         if self._kind.exclusive:
-            await connection.delete_queue(self._queue)
+            await super()._leave()
         else:
-            await connection.unbind(self._binding)
-        await self._registry.leave_group(self.group, self._life.user)
+            await self._connections.consuming.unbind(self._binding)
+            await Membership._leave(self)
 
     def _incoming(self, delivery: Delivery) -> Message:
         return unlabelled(delivery, self.group, SOMEBODY)

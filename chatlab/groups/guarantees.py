@@ -6,6 +6,7 @@ with the row, notebooks print it, the contract tests are parametrised by it.
 - *kept*: every message is shown, sooner or later.
 - *lost*: it is not, and that is how the backend works.
 - *not promised*: it depends on when it happens.
+- *no broker*: it cannot happen.
 
 The broker that counts is named: a kill of Redis loses no message that RabbitMQ holds. Rows of
 ``redis-stream`` are for a Redis with an append-only file (``everysec``), as the lab's has;
@@ -18,13 +19,14 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from chatlab.errors import InvalidInput
+from chatlab.backends import shared_text
 from chatlab.tables import Table
 
-Fate = Literal["kept", "lost", "not promised"]
+Fate = Literal["kept", "lost", "not promised", "no broker"]
 KEPT: Fate = "kept"
 LOST: Fate = "lost"
 OPEN: Fate = "not promised"
+NO_BROKER: Fate = "no broker"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +52,12 @@ class Guarantees:
     order: bool = True
     #: Whether one life is shown a message twice.
     duplicates: Literal["never", "possible"] = "never"
+    #: The sender is told what became of a message: confirmed, unroutable, …
+    confirms: bool = True
+    #: Members see who wrote a message.
+    names_sender: bool = True
+    #: A newer client of a member ends the older one; otherwise messages go to either.
+    takes_over: bool = True
     #: Members acknowledge what they were shown.
     acknowledged: bool = True
     #: The receipt says how many wait.
@@ -79,14 +87,15 @@ _STREAM = Guarantees(
 _MEMORY = Guarantees(
     tier="stand-in",
     broker="none",
-    **_ALL_KEPT,
+    **_ALL_KEPT | dict.fromkeys(("broker_restart", "broker_killed", "link_cut"), NO_BROKER),
     reports_gaps=True,
-    note="no broker: all is lost with the kernel",
+    note="all is lost with the kernel",
 )
 _REPORTED = Guarantees(
     broker="RabbitMQ",
     **_ALL_LOST,
-    duplicates="possible",
+    confirms=False,
+    names_sender=False,
     acknowledged=False,
     counts_waiting=False,
     note="no acknowledgements, confirms or ids",
@@ -126,6 +135,7 @@ _ROWS = {
         broker_restart=OPEN,
         broker_killed=OPEN,
         link_cut=OPEN,
+        takes_over=False,
         note="automatic acknowledgement and a local buffer: a crash loses what is in it",
     ),
 }
@@ -134,6 +144,8 @@ _ROWS = {
 _WORSE_WITH: dict[str, dict[str, Any]] = {
     "persistent=no": {"broker_restart": LOST, "broker_killed": LOST},
     "confirms=no": {
+        "confirms": False,
+        "counts_waiting": False,
         "broker_killed": OPEN,
         "link_cut": OPEN,
         "note": "sent is not received: nothing says whether the broker has it",
@@ -143,10 +155,10 @@ _WORSE_WITH: dict[str, dict[str, Any]] = {
         "broker_killed": OPEN,
         "note": "a restart forgets the exchange and its bindings",
     },
+    "maxlen": {"away": OPEN, "link_cut": OPEN, "note": "the oldest are dropped, also unread"},
 }
-_MAXLEN = {"away": OPEN, "link_cut": OPEN, "note": "the oldest are dropped, also unread"}
-#: From better to worse: of two options the worse one counts.
-_ORDER = (KEPT, OPEN, LOST)
+#: From better to worse: of two options the worse one counts. What cannot happen stays so.
+_ORDER = (KEPT, OPEN, LOST, NO_BROKER)
 
 
 def guarantees(backend: str, *, aof: bool = True) -> Guarantees:
@@ -157,18 +169,14 @@ def guarantees(backend: str, *, aof: bool = True) -> Guarantees:
         aof: whether the Redis that counts has an append-only file, as the lab's has.
 
     Raises:
-        InvalidInput: there is no such group backend.
+        InvalidInput: there is no such group backend or option.
     """
-    name, _, options = backend.partition(":")
-    if name not in _ROWS:
-        names = [known for known in _ROWS if ":" not in known]
-        raise InvalidInput(
-            f"There is no group backend {name!r}.", todo=f"There are: {', '.join(names)}."
-        )
-    row = _ROWS.get(backend, _ROWS[name])
+    text = shared_text(backend)  # without the options that have their defaults
+    name, _, options = text.partition(":")
+    row = _ROWS.get(text, _ROWS[name])
     for option in options.split(","):
-        limited = option.startswith("maxlen=") and option != "maxlen=0"
-        row = _worse(row, _MAXLEN if limited else _WORSE_WITH.get(option, {}))
+        key = "maxlen" if option.startswith("maxlen=") else option
+        row = _worse(row, _WORSE_WITH.get(key, {}))
     if name == "redis-stream" and not aof:
         row = replace(row, broker_restart=LOST, broker_killed=LOST)
     return replace(row, backend=backend)

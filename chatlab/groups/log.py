@@ -20,10 +20,11 @@ told :class:`~chatlab.errors.Taken` at its next look.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
+from chatlab.client import Life
 from chatlab.errors import ChatClosed
 from chatlab.groups.handle import Answer, Handle
 from chatlab.messages import BATCH_MESSAGES, Message
@@ -44,7 +45,7 @@ class Limits:
     members: int = 1_000
 
 
-class Taken(NamedTuple):
+class Page(NamedTuple):
     """What one look at the log gives: messages, oldest first."""
 
     messages: list[Message]
@@ -70,7 +71,7 @@ class Log(Protocol):
         """Begin to receive: the cursor; ``None`` without a subscription."""
         ...
 
-    async def take(self, shown: int, count: int) -> Taken:
+    async def take(self, shown: int, count: int) -> Page:
         """Acknowledge up to ``shown``; be handed at most ``count`` of those after it.
 
         Raises:
@@ -101,9 +102,12 @@ class Log(Protocol):
 class LogMember(Handle):
     """One user's handle on a group with a log."""
 
-    def __init__(self, log: Log, *args: Any) -> None:
+    #: Opens the log: the life, the group, ``maxlen``.
+    _open: Callable[[Life, str, int], Log]
+
+    def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self._log = log
+        self._log = self._open(self._life, self.group, self._options["maxlen"])
         self._shown = 0
         self._unacked: list[str] = []
         self._stopping = False
@@ -154,10 +158,11 @@ class LogMember(Handle):
             if not gate.is_set():
                 await gate.wait()
                 await self._log.take(self._shown, 0)  # is it still ours?
-            self._show(found.messages, found.again)
+            marks = [number < found.again for number in range(len(found.messages))]
+            self._show(found.messages, marks)
             self._shown = found.last
 
-    def _stop(self) -> None:
+    async def _stop(self) -> None:
         self._stopping = True
         self._log.stop()
 
@@ -166,6 +171,7 @@ class LogMember(Handle):
 
     async def _leave(self) -> None:
         await self._log.leave()
+        await super()._leave()
 
     async def _post(self, batch: Sequence[Message]) -> Answer:
         return await self._log.append(batch)

@@ -12,14 +12,10 @@ import asyncio
 from collections.abc import Sequence
 from weakref import WeakKeyDictionary
 
-from chatlab.amqp import Connections
-from chatlab.backends import parse_backend
-from chatlab.client import Life, OnMessage
-from chatlab.errors import ChatClosed, NotPossible
-from chatlab.errors import Taken as TakenOver
+from chatlab.client import Life
+from chatlab.errors import ChatClosed, NotPossible, Taken
 from chatlab.groups.handle import Answer
-from chatlab.groups.log import Limits, LogMember, Taken, full_reason
-from chatlab.groups.member import OnEnd, Registry
+from chatlab.groups.log import Limits, LogMember, Page, full_reason
 from chatlab.messages import Message, size_of
 
 
@@ -119,7 +115,7 @@ class MemoryLog:
         group = self.hub.groups.get(self._group)
         one = group.subscribers.get(self._life.user) if group else None
         if one is not None and one.life > self._life.incarnation:
-            raise TakenOver(f"A newer client of {self._life.user} took over.")
+            raise Taken(f"A newer client of {self._life.user} took over.")
         return one
 
     async def subscribe(self) -> None:
@@ -144,25 +140,25 @@ class MemoryLog:
             old.wake()
         return one.cursor
 
-    async def take(self, shown: int, count: int) -> Taken:
+    async def take(self, shown: int, count: int) -> Page:
         self._news.clear()
         one = self._mine()
         if one is None:
             raise ChatClosed(f"The messages of {self._group} were deleted.")
         if one.hold is not self:
-            raise TakenOver(f"A newer client of {self._life.user} took over.")
+            raise Taken(f"A newer client of {self._life.user} took over.")
         group = self.hub.groups[self._group]
         one.cursor = max(one.cursor, shown)
         group.trim(self.limits)
         if not count:
-            return Taken([], shown)
+            return Page([], shown)
         start = max(shown, group.first - 1)
         one.cursor = max(one.cursor, start)
         begin = start - group.first + 1
         messages = group.log[begin : begin + count]
         last = start + len(messages)
         one.handed = max(one.handed, last)
-        return Taken(messages, last, max(0, min(last, one.again) - start), start - shown)
+        return Page(messages, last, max(0, min(last, one.again) - start), start - shown)
 
     async def wait(self) -> None:
         await self._news.wait()
@@ -225,26 +221,15 @@ class MemoryLog:
 class MemoryMember(LogMember):
     """One user's handle on a group in memory."""
 
-    def __init__(
-        self,
-        life: Life,
-        connections: Connections,
-        registry: Registry,
-        group: str,
-        backend: str,
-        on_message: OnMessage,
-        on_end: OnEnd | None = None,
-    ) -> None:
-        log = MemoryLog(life, group, parse_backend(backend)[1]["maxlen"])
-        super().__init__(log, life, connections, registry, group, backend, on_message, on_end)
-        self._hub = log.hub
+    _open = MemoryLog
+    _log: MemoryLog
 
     async def _enrol(self) -> None:
         await self._meet()
         await super()._enrol()
 
     async def _post(self, batch: Sequence[Message]) -> Answer:
-        if not self._hub.members(self.group):
+        if not self._log.hub.members(self.group):
             await self._meet()
         return await super()._post(batch)
 
@@ -254,7 +239,7 @@ class MemoryMember(LogMember):
         Raises:
             NotPossible: some are not; they are named.
         """
-        known = {*self._hub.members(self.group), self._life.user}
+        known = {*self._log.hub.members(self.group), self._life.user}
         strangers = (await self._registry.group_members(self.group)).keys() - known
         if strangers:
             raise NotPossible(

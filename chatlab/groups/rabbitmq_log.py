@@ -21,7 +21,9 @@ RabbitMQ never marks what it hands out from a stream a second time. The name ser
 far an earlier attachment had come: what lies between ``position`` and ``handed`` may have
 been shown already, and is marked redelivered.
 
-A message is never unroutable once the log exists: the log keeps it, whoever listens. The
+A message is never unroutable once the log exists: the log keeps it, whoever listens. (After
+a restart RabbitMQ may need a moment to bring its streams up. Until then it has no log to put
+a message into; the sender is told "unroutable", and members come back when it is there.) The
 log is bounded; it forgets its oldest segment, read or not. It goes with its last member.
 """
 
@@ -31,11 +33,8 @@ import asyncio
 from contextlib import suppress
 from typing import Any
 
-from chatlab.amqp import Binding, Connections, Consumer, Delivery, is_mark, mark
-from chatlab.backends import parse_backend
-from chatlab.client import Life, OnMessage
+from chatlab.amqp import Binding, Consumer, Delivery, is_mark, mark
 from chatlab.errors import ChatClosed, ChatlabError, SendUncertain, ServiceUnavailable
-from chatlab.groups.member import OnEnd, Registry
 from chatlab.groups.rabbitmq import PREFETCH, RabbitMember
 from chatlab.groups.rabbitmq_kinds import log_queue
 from chatlab.groups.rabbitmq_sender import Meaning, of_seats
@@ -45,24 +44,13 @@ from chatlab.groups.rabbitmq_sender import Meaning, of_seats
 OFFSET = "x-stream-offset"
 
 
-class LogMember(RabbitMember):
+class RabbitLogMember(RabbitMember):
     """One user's handle on one group that is a log."""
 
     _meaning: Meaning = staticmethod(of_seats)
 
-    def __init__(
-        self,
-        life: Life,
-        connections: Connections,
-        registry: Registry,
-        group: str,
-        backend: str,
-        on_message: OnMessage,
-        on_end: OnEnd | None = None,
-    ) -> None:
-        super().__init__(life, connections, registry, group, backend, on_message, on_end)
-        _, options = parse_backend(backend)
-        self._from_first = options["from"] == "first"
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
         self._log = log_queue(self.group)
         #: The first offset that was not shown.
         self._position = 0
@@ -79,21 +67,17 @@ class LogMember(RabbitMember):
 
     # ------------------------------------------------------------------- membership
 
-    async def _subscribe(self) -> None:
-        if self.subscribed:
-            return
-        await self._registry.open_group(self.group, self.backend)
-        await self._ensure()
+    async def _enrol(self) -> None:
+        await self._declare()
         found = await self._registry.position(self.group, self._life.user)
         if found is None or self._anew:
-            start = 0 if self._from_first else await self._end()
+            start = 0 if self._options["from"] == "first" else await self._end()
             found = start, start
         self._position, self._handed = found
         await self._save()
         self._anew = False
-        await super()._subscribe()
 
-    async def _ensure(self) -> None:
+    async def _declare(self) -> None:
         await self._connections.consuming.ensure(
             self._kind.exchange(self.group),
             self._log,
@@ -102,10 +86,9 @@ class LogMember(RabbitMember):
         )
 
     async def _leave(self) -> None:
-        connection, user = self._connections.consuming, self._life.user
-        await connection.delete_queue(self._queue)
-        await self._registry.forget_position(self.group, user)
-        await self._registry.leave_group(self.group, user)
+        await self._registry.forget_position(self.group, self._life.user)
+        await super()._leave()
+        connection = self._connections.consuming
         connection.topology.forget_queue(self._log.name)
         if not await self._registry.group_members(self.group):
             await connection.delete_queue(self._log.name)
@@ -139,22 +122,13 @@ class LogMember(RabbitMember):
             lock=self._queue,
             arguments=self._begin,
             on_lost=self._lost,
-            on_back=self._back,
+            on_back=self._came,
         )
 
     def _begin(self) -> dict[str, Any]:
         """Where to go on; asked for at each attachment. Always a number from 0: a word or a
         number that RabbitMQ cannot use costs the whole connection (541)."""
         return {OFFSET: max(0, self._position)}
-
-    async def _receive(self, consumer: Consumer) -> None:
-        try:
-            while batch := await consumer.take():
-                await self._show_all(consumer, batch)
-                consumer.ack(batch[-1], len(batch))
-        except ChatlabError as error:
-            self._ended(error)
-            await consumer.close()  # the stream is still there and would go on
 
     async def _show_all(self, consumer: Consumer, batch: list[Delivery]) -> list[str]:
         await self._life.gate.wait()
@@ -166,7 +140,7 @@ class LogMember(RabbitMember):
             self._position = after
             self._unsaved += ids
             await self._save()
-        return ids
+        return []  # acknowledged when the name server knows the position
 
     async def _save(self, handed: int = 0) -> None:
         """Tell the name server how far we are; when it is away, the next call does.

@@ -13,10 +13,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from itertools import groupby
 from typing import NamedTuple
 
-from chatlab import messages as m
 from chatlab.amqp import Connections, Depth, Outcome, Outgoing
 from chatlab.client import Life
 from chatlab.errors import ChatlabError
@@ -62,7 +60,6 @@ class Sender:
         self._connections = connections
         self._registry = registry
         self._group = group
-        self._chat = m.group(group)
         self._kind = kind
         self._outgoing = outgoing
         self._meaning = meaning
@@ -70,19 +67,14 @@ class Sender:
         self._turn = asyncio.Lock()
 
     async def send(self, messages: Sequence[Message]) -> list[Receipt]:
-        """See :class:`chatlab.groups.GroupMember`."""
-        if not messages:
-            return []
-        self._life.facts("Sent", self._chat, messages)
+        """Send in order; one receipt each, whatever became of it."""
         outcomes = await self._publish(messages)
         accepted = any(outcome.kind == "acked" for outcome in outcomes)
         look = await self._look() if accepted else UNKNOWN
-        receipts = [
+        return [
             self._receipt(message, outcome, look)
             for message, outcome in zip(messages, outcomes, strict=True)
         ]
-        self._learned(messages, receipts)
-        return receipts
 
     async def _publish(self, messages: Sequence[Message]) -> list[Outcome]:
         connection = self._connections.publishing
@@ -124,26 +116,6 @@ class Sender:
         if outcome.kind == "failed":
             return Receipt(id, "failed", reason=reason, error=outcome.error)
         return Receipt(id, "uncertain", reason=reason, error="SendUncertain")
-
-    def _learned(self, messages: Sequence[Message], receipts: Sequence[Receipt]) -> None:
-        """Record what the sender was told, one call for each run of the same outcome."""
-        life, chat = self._life, self._chat
-        for message, receipt in zip(messages, receipts, strict=True):
-            if receipt.outcome == "uncertain":
-                life.unsettled(message)
-            else:
-                life.settled(receipt.id)
-        for outcome, run in groupby(receipts, lambda receipt: receipt.outcome):
-            told = list(run)
-            ids, reasons = [r.id for r in told], [r.reason for r in told]
-            if outcome == "confirmed":
-                counts = [r.waiting for r in told], [r.listeners for r in told]
-                life.facts("Confirmed", chat, ids, *counts)
-            elif outcome != "sent":
-                life.facts(_FACTS[outcome], chat, ids, reasons)
-
-
-_FACTS = {"unroutable": "Returned", "failed": "Failed", "uncertain": "Uncertain"}
 
 
 def of_queues(members: dict[str, bool], depths: dict[str, Depth | None], member: bool) -> Look:

@@ -28,12 +28,9 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from chatlab.amqp import Connections
 from chatlab.amqp.codec import OUTSIDER
-from chatlab.client import Life, OnMessage
 from chatlab.errors import InvalidInput, Taken
 from chatlab.groups.handle import Answer, Handle
-from chatlab.groups.member import OnEnd, Registry
 from chatlab.messages import BODY_BYTES, Message, check_name
 from chatlab.resp import Listener, Redis, Script, ScriptError, mapped
 
@@ -83,17 +80,9 @@ _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 class RedisPubsubMember(Handle):
     """One user's handle on a group over Redis' publish/subscribe."""
 
-    def __init__(
-        self,
-        life: Life,
-        connections: Connections,
-        registry: Registry,
-        group: str,
-        backend: str,
-        on_message: OnMessage,
-        on_end: OnEnd | None = None,
-    ) -> None:
-        super().__init__(life, connections, registry, group, backend, on_message, on_end)
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        life, group = self._life, self.group
         self._redis = Redis(
             life.redis, deadline=life.settings.send_seconds, name=life.connection_name
         )
@@ -184,7 +173,7 @@ class RedisPubsubMember(Handle):
             messages.append(message)
         self._show(messages)
 
-    def _stop(self) -> None:
+    async def _stop(self) -> None:
         if self._listener is not None:
             self._listener.stop()
 
@@ -198,6 +187,7 @@ class RedisPubsubMember(Handle):
 
     async def _leave(self) -> None:
         await self._run(LEAVE, self._life.user, self._life.incarnation)
+        await super()._leave()
 
     async def _post(self, batch: Sequence[Message]) -> Answer:
         others = await self._run(PUBLISH, self._channel, self._mine, *map(_encode, batch))

@@ -36,14 +36,10 @@ import secrets
 from collections.abc import Sequence
 from typing import Any
 
-from chatlab.amqp import Connections
-from chatlab.backends import parse_backend
-from chatlab.client import Life, OnMessage
-from chatlab.errors import ChatClosed, ChatlabError, NotPossible
-from chatlab.errors import Taken as TakenOver
+from chatlab.client import Life
+from chatlab.errors import ChatClosed, ChatlabError, NotPossible, Taken
 from chatlab.groups.handle import Answer
-from chatlab.groups.log import Limits, LogMember, Taken, full_reason
-from chatlab.groups.member import OnEnd, Registry
+from chatlab.groups.log import Limits, LogMember, Page, full_reason
 from chatlab.messages import BATCH_BYTES, BATCH_MESSAGES, Message, new_message
 from chatlab.resp import Listener, Redis, Script, ScriptError, mapped
 
@@ -267,7 +263,7 @@ class RedisLog:
         user, group = self._life.user, self._group
         match error.code:
             case "TAKEN":
-                return TakenOver(f"A newer client of {user} took over.")
+                return Taken(f"A newer client of {user} took over.")
             case "GONE":
                 # After a restart without its data the connection was lost, too: that is
                 # what counts, because then there is a way to go on.
@@ -299,12 +295,12 @@ class RedisLog:
         self._listener, self._token = listener, token
         return int(cursor)
 
-    async def take(self, shown: int, count: int) -> Taken:
+    async def take(self, shown: int, count: int) -> Page:
         last, again, missed, texts = await self._run(
             *(TAKE, self._life.user, self._token, shown, count, BATCH_BYTES, *self._history)
         )
         messages = list(map(new_message, json.loads(texts)))
-        return Taken(messages, last, again, missed)
+        return Page(messages, last, again, missed)
 
     async def wait(self) -> None:
         if self._listener is not None:
@@ -347,18 +343,7 @@ class RedisLog:
 class RedisStreamMember(LogMember):
     """One user's handle on a group on a Redis stream."""
 
-    def __init__(
-        self,
-        life: Life,
-        connections: Connections,
-        registry: Registry,
-        group: str,
-        backend: str,
-        on_message: OnMessage,
-        on_end: OnEnd | None = None,
-    ) -> None:
-        log = RedisLog(life, group, parse_backend(backend)[1]["maxlen"])
-        super().__init__(log, life, connections, registry, group, backend, on_message, on_end)
+    _open = RedisLog
 
 
 async def streams(redis: Redis) -> list[tuple[str, str, int]]:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 
 import pytest
 from rabbit_rig import Person, Rig, eventually
 
 from chatlab import journal as j
-from chatlab.client import Life
-from chatlab.discovery import Registry
 from chatlab.errors import ChatClosed, NotPossible
 from chatlab.groups import redis_stream
 from chatlab.groups.log import Limits, LogMember
@@ -18,24 +15,11 @@ from chatlab.groups.memory import MemoryLog, hub
 from chatlab.groups.redis_stream import RedisLog, streams
 from chatlab.journal import Journal
 from chatlab.messages import Receipt
-from chatlab.resp import Redis
 from chatlab.services.addresses import RabbitAddress, RedisAddress
-from chatlab.settings import Settings
 
 SMALL = Limits(messages=3, history_messages=2, members=2)
 
 Namespace = tuple[RabbitAddress, RedisAddress]
-
-
-@pytest.fixture
-async def rig(
-    namespace: Namespace, new_life: Callable[..., Life], settings: Settings
-) -> AsyncIterator[Rig]:
-    redis = Redis(namespace[1])
-    rig = Rig(new_life, Registry(redis, settings.lease_seconds))
-    yield rig
-    await rig.close()
-    await redis.close()
 
 
 @pytest.fixture(params=["redis-stream", "memory"])
@@ -224,7 +208,7 @@ async def test_memory_refuses_who_is_in_another_process(rig: Rig) -> None:
     other = await stranger.group("sd")
     assert isinstance(other, LogMember)
     assert isinstance(other._log, MemoryLog)
-    other._log.hub = other._hub = type(other._log.hub)()  # type: ignore[attr-defined]
+    other._log.hub = type(other._log.hub)()  # type: ignore[attr-defined]
     with pytest.raises(NotPossible, match="bob"):
         await other.subscribe()
     (receipt,) = await stranger.say("sd", "hola")

@@ -5,46 +5,35 @@ from __future__ import annotations
 
 import asyncio
 from base64 import b64decode
-from collections.abc import AsyncIterator, Callable
 
 import pytest
 from rabbit_rig import Rig, connections_of, eventually, eventually_is
 
 from chatlab import journal as j
-from chatlab.client import Life
-from chatlab.discovery import Registry
+from chatlab.amqp.codec import LABEL, OUTSIDER
 from chatlab.errors import ChatClosed
 from chatlab.groups import rabbitmq_kinds, rabbitmq_sender
+from chatlab.groups.as_reported import SOMEBODY
+from chatlab.groups.guarantees import guarantees
 from chatlab.groups.rabbitmq_kinds import log_queue, queue_name
 from chatlab.journal import Journal
-from chatlab.resp import Redis
 from chatlab.services.addresses import RabbitAddress, RedisAddress
 from chatlab.services.management import Management
 from chatlab.settings import Settings
 
 TRANSIENT, DURABLE = "rabbitmq-transient", "rabbitmq-durable"
 QUORUM, LOG = "rabbitmq-quorum", "rabbitmq-log"
+REPORTED, LASTING = "as-reported", "as-reported:persistent=yes"
+#: Every group on RabbitMQ, with each option that changes what is declared or published.
+ALL = [
+    *(TRANSIENT, DURABLE, QUORUM, LOG, REPORTED, LASTING, f"{DURABLE}:persistent=no"),
+    *(f"{DURABLE}:confirms=no", f"{DURABLE}:exchange=transient"),
+]
 CHAT = "group:sd"
 #: The management API may list a new connection only after 5 s.
 PATIENT = Settings(lease_seconds=1.5, heartbeat_seconds=3, send_seconds=12)
 
 Namespace = tuple[RabbitAddress, RedisAddress]
-
-
-@pytest.fixture
-async def rig(
-    namespace: Namespace, new_life: Callable[..., Life], settings: Settings
-) -> AsyncIterator[Rig]:
-    redis = Redis(namespace[1])
-    rig = Rig(new_life, Registry(redis, settings.lease_seconds))
-    yield rig
-    await rig.close()
-    await redis.close()
-
-
-@pytest.fixture
-def management(namespace: Namespace) -> Management:
-    return Management(namespace[0])
 
 
 @pytest.fixture(params=[TRANSIENT, DURABLE, QUORUM, LOG])
@@ -95,6 +84,7 @@ async def test_subscribed_but_not_connected_means_the_queue_fills(
     assert await bob.sees(1) == ["waits"]
 
 
+@pytest.mark.parametrize("backend", [b for b in ALL if b != LASTING], indirect=True)
 async def test_unsubscribing_deletes_queue_and_binding(
     rig: Rig, backend: str, management: Management, namespace: Namespace
 ) -> None:
@@ -114,6 +104,7 @@ async def test_unsubscribing_deletes_queue_and_binding(
     assert room.connected
 
 
+@pytest.mark.parametrize("backend", ALL, indirect=True)
 async def test_what_others_publish_shows_up_and_ours_can_be_read_by_the_broker_s_tools(
     rig: Rig, backend: str, management: Management, namespace: Namespace
 ) -> None:
@@ -130,22 +121,41 @@ async def test_what_others_publish_shows_up_and_ours_can_be_read_by_the_broker_s
         },
     )
     await bob.sees(1)
-    assert (bob.shown[0].sender, bob.shown[0].seq, bob.bodies) == ("outsider", 0, ["¡hola!"])
+    named = guarantees(backend).names_sender
+    sender = OUTSIDER if named else SOMEBODY
+    assert (bob.shown[0].sender, bob.shown[0].seq, bob.bodies) == (sender, 0, ["¡hola!"])
     await management.put("queues", vhost, "look", body={"durable": True})
     await management.post("bindings", vhost, "e", "sd", "q", "look")
     await ana.say("sd", "plain text")
-    (seen,) = await management.post(
-        *("queues", vhost, "look", "get"),
-        body={"count": 1, "ackmode": "ack_requeue_false", "encoding": "auto"},
-    )
+    await bob.sees(2)  # then it is in the other queue, too
+
+    async def look() -> object:
+        return await management.post(
+            *("queues", vhost, "look", "get"),
+            body={"count": 1, "ackmode": "ack_requeue_false", "encoding": "auto"},
+        )
+
+    (seen,) = await eventually_is(look)
     payload = seen["payload"]
     assert (payload if seen["payload_encoding"] == "string" else b64decode(payload)) == (
         "plain text"
     )
     properties = seen["properties"]
-    assert properties["headers"]["sender"] == "ana"
-    assert properties["message_id"] == "ana:1:1"
-    assert properties["delivery_mode"] == (1 if backend == TRANSIENT else 2)
+    transient = backend in (TRANSIENT, REPORTED, f"{DURABLE}:persistent=no")
+    assert properties["delivery_mode"] == (1 if transient else 2)
+    if not named:  # the report's protocol is the text
+        assert set(properties["headers"]) == {LABEL}
+        return
+    message = bob.shown[1]
+    assert properties["headers"] == {
+        "sender": "ana",
+        "incarnation": 1,
+        "seq": 1,
+        "clock": message.clock,
+        "sent_at": repr(message.sent_at),
+    }
+    assert (properties["message_id"], properties["content_type"]) == ("ana:1:1", "text/plain")
+    assert properties["timestamp"] == int(message.sent_at)
 
 
 async def test_a_queue_deleted_under_its_member_is_said_and_may_be_joined_again(

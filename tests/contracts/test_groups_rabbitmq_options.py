@@ -4,20 +4,16 @@ do that no other does."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 
 import pytest
 from rabbit_rig import Rig, eventually, eventually_is
 
 from chatlab import journal as j
-from chatlab.client import Life
-from chatlab.discovery import Registry
 from chatlab.errors import BackendMismatch, ChatClosed, InvalidInput, ServiceUnavailable
 from chatlab.groups.as_reported import SOMEBODY
 from chatlab.groups.rabbitmq_kinds import log_queue, queue_name
 from chatlab.journal import Journal
-from chatlab.resp import Redis
 from chatlab.services.addresses import RabbitAddress, RedisAddress
 from chatlab.services.management import Management
 from chatlab.settings import Settings
@@ -28,22 +24,6 @@ PERSISTENT = "as-reported:persistent=yes"
 CHAT = "group:sd"
 #: The management API may list a new connection only after 5 s.
 PATIENT = Settings(lease_seconds=1.5, heartbeat_seconds=3, send_seconds=12)
-
-
-@pytest.fixture
-async def rig(
-    namespace: Namespace, new_life: Callable[..., Life], settings: Settings
-) -> AsyncIterator[Rig]:
-    redis = Redis(namespace[1])
-    rig = Rig(new_life, Registry(redis, settings.lease_seconds))
-    yield rig
-    await rig.close()
-    await redis.close()
-
-
-@pytest.fixture
-def management(namespace: Namespace) -> Management:
-    return Management(namespace[0])
 
 
 # ------------------------------------------------------------------- rabbitmq-durable:…
@@ -267,6 +247,19 @@ async def test_leaving_a_log_leaves_the_others_alone_and_forgets_the_position(
     await room.connect()  # a new subscription: from the end
     await ana.say("sd", "3")
     assert await bob.sees(2) == ["1", "3"]
+
+
+async def test_the_last_members_leave_a_log_at_once_and_it_is_deleted(
+    rig: Rig, management: Management, namespace: Namespace
+) -> None:
+    people = rig.people("ana", "bob", "eva", "dan")
+    for _ in range(3):
+        rooms = [await person.join("sd", LOG) for person in people]
+        await asyncio.gather(*(room.unsubscribe() for room in rooms))
+        vhost = namespace[0].vhost
+        assert await management.get("queues", vhost, log_queue("sd").name) is None
+        assert await rig.registry.find_group("sd") is None
+        assert not any(person.ends for person in people)
 
 
 # --------------------------------------------------------------------------- as-reported

@@ -7,49 +7,25 @@ broker that nobody else uses.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 
 import psutil
 import pytest
+from kill_rig import Killable
 from rabbit_rig import Rig, eventually, eventually_is
-from test_amqp_broker_killed import Killable
 
 from chatlab.amqp import Binding, Connection, Exchange, Queue
 from chatlab.amqp.errors import REFUSALS
 from chatlab.amqp.publisher import Publisher
-from chatlab.client import Life
-from chatlab.discovery import Registry
 from chatlab.journal import Journal
-from chatlab.resp import Redis
 from chatlab.services.addresses import RabbitAddress, RedisAddress
 from chatlab.services.find import find_rabbitmq
 from chatlab.settings import Settings
 
 
-@pytest.fixture(scope="module")
-def killable(lab_settings: Settings) -> Iterator[Killable]:
-    held = Killable(lab_settings)
-    yield held
-    held.close()
-
-
 @pytest.fixture
 def namespace(killable: Killable) -> tuple[RabbitAddress, RedisAddress]:
-    return killable.lease.rabbitmq, killable.lease.redis
-
-
-@pytest.fixture
-async def rig(
-    namespace: tuple[RabbitAddress, RedisAddress],
-    new_life: Callable[..., Life],
-    settings: Settings,
-) -> AsyncIterator[Rig]:
-    redis = Redis(namespace[1])
-    rig = Rig(new_life, Registry(redis, settings.lease_seconds))
-    yield rig
-    await rig.close()
-    await redis.close()
+    return killable.namespace
 
 
 async def rabbitmqctl(port: int, settings: Settings, *words: str) -> None:

@@ -3,74 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
-from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
+from kill_rig import BACK_SECONDS, Killable
 from rabbit_rig import Rig, eventually, quorum_queue_registered
 
 from chatlab import journal as j
-from chatlab import services
-from chatlab.client import Life
-from chatlab.discovery import Registry
 from chatlab.insults import QUEUE
 from chatlab.journal import Journal
-from chatlab.loop import BackgroundLoop
-from chatlab.resp import Redis
 from chatlab.services.addresses import RabbitAddress, RedisAddress
-from chatlab.services.lease import Lease
 from chatlab.services.management import Management
 from chatlab.settings import Settings
-
-#: A killed RabbitMQ comes back in 5 to 15 s; connections then within a second or two.
-BACK_SECONDS = 60.0
-
-
-class Killable:
-    """A lease on brokers of its own, held on a thread of its own."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._loop = BackgroundLoop("breakable services")
-        name = f"kill-{secrets.token_hex(3)}"
-        self.lease: Lease = self._loop.call(
-            services.join(settings, lab=name, breakable=True), timeout=120
-        )
-
-    async def kill(self) -> None:
-        await asyncio.wrap_future(self._loop.start(self.lease.kill("rabbitmq")))
-
-    async def start(self) -> None:
-        await asyncio.wrap_future(self._loop.start(self.lease.start("rabbitmq")))
-
-    def close(self) -> None:
-        self._loop.call(self.lease.close())
-        self._loop.close()
-
-
-@pytest.fixture(scope="module")
-def killable(lab_settings: Settings) -> Iterator[Killable]:
-    held = Killable(lab_settings)
-    yield held
-    held.close()
 
 
 @pytest.fixture
 def namespace(killable: Killable) -> tuple[RabbitAddress, RedisAddress]:
     """The lease's own; instead of that of the shared brokers."""
-    return killable.lease.rabbitmq, killable.lease.redis
-
-
-@pytest.fixture
-async def rig(
-    namespace: tuple[RabbitAddress, RedisAddress],
-    new_life: Callable[..., Life],
-    settings: Settings,
-) -> AsyncIterator[Rig]:
-    redis = Redis(namespace[1])
-    rig = Rig(new_life, Registry(redis, settings.lease_seconds))
-    yield rig
-    await rig.close()
-    await redis.close()
+    return killable.namespace
 
 
 async def test_what_was_confirmed_to_a_durable_queue_outlives_the_broker(

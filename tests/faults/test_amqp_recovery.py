@@ -7,22 +7,18 @@ what was confirmed is shown once, in its sender's order, whatever happened on th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import pytest
-from rabbit_rig import Person, Rig, connections_of, eventually, eventually_is
+from rabbit_rig import LinkedRig, Person, connections_of, eventually, eventually_is
 
 from chatlab import journal as j
 from chatlab.amqp import Consumer
-from chatlab.client import Life
-from chatlab.discovery import Registry
 from chatlab.errors import ChatlabError, ServiceUnavailable
 from chatlab.journal import Journal
 from chatlab.messages import Receipt
-from chatlab.resp import Redis
 from chatlab.services.addresses import RabbitAddress, RedisAddress
-from chatlab.services.links import Link
 from chatlab.services.management import Management
 from chatlab.settings import Settings
 
@@ -31,46 +27,6 @@ DURABLE, TRANSIENT = "rabbitmq-durable", "rabbitmq-transient"
 CHAT = "group:sd"
 #: Every stage of an experiment must end within this, in seconds.
 BOUND_SECONDS = 60.0
-
-
-class LinkedRig(Rig):
-    """Each person behind a link of its own."""
-
-    def __init__(
-        self, new_life: Callable[..., Life], registry: Registry, rabbitmq: RabbitAddress
-    ) -> None:
-        super().__init__(new_life, registry)
-        self.links: list[Link] = []
-        self._rabbitmq = rabbitmq
-
-    async def linked(self, name: str) -> tuple[Person, Link]:
-        link = Link((self._rabbitmq.host, self._rabbitmq.port), user=name, service="rabbitmq")
-        address = self._rabbitmq.through("127.0.0.1", await link.open())
-        self.links.append(link)
-        return self.person(name, rabbitmq=address), link
-
-    async def close(self) -> None:
-        for link in self.links:
-            link.heal()
-        await super().close()
-        for link in self.links:
-            await link.close()
-
-
-@pytest.fixture
-async def rig(
-    namespace: Namespace, new_life: Callable[..., Life], settings: Settings
-) -> AsyncIterator[LinkedRig]:
-    redis = Redis(namespace[1])
-    rig = LinkedRig(new_life, Registry(redis, settings.lease_seconds), namespace[0])
-    yield rig
-    await rig.close()
-    await redis.close()
-
-
-@pytest.fixture
-def management(namespace: Namespace) -> Management:
-    return Management(namespace[0])
 
 
 def proven(journal: Journal, receipts: list[Receipt], user: str) -> None:
@@ -116,7 +72,7 @@ def during(person: Person, shown: int) -> Callable[[], Awaitable[None]]:
 async def test_the_sender_s_link_is_cut_again_and_again_in_mid_stream(
     rig: LinkedRig, journal: Journal
 ) -> None:
-    (ana, link), (bob, _) = await rig.linked("ana"), await rig.linked("bob")
+    (ana, (link, _)), (bob, _) = await rig.linked("ana"), await rig.linked("bob")
     await bob.join("sd", DURABLE)
 
     async def disturb() -> None:
@@ -134,7 +90,7 @@ async def test_the_sender_s_link_is_cut_again_and_again_in_mid_stream(
 async def test_the_receiver_s_link_is_cut_again_and_again_in_mid_stream(
     rig: LinkedRig, journal: Journal
 ) -> None:
-    (ana, _), (bob, link) = await rig.linked("ana"), await rig.linked("bob")
+    (ana, _), (bob, (link, _)) = await rig.linked("ana"), await rig.linked("bob")
     await bob.join("sd", DURABLE)
 
     async def disturb() -> None:
@@ -181,7 +137,7 @@ async def test_connections_closed_by_the_operator_come_back_without_loss(
 async def test_a_member_that_was_cut_off_finds_what_was_sent_meanwhile(
     rig: LinkedRig, journal: Journal
 ) -> None:
-    (ana, _), (bob, link) = await rig.linked("ana"), await rig.linked("bob")
+    (ana, _), (bob, (link, _)) = await rig.linked("ana"), await rig.linked("bob")
     await bob.join("sd", DURABLE)
     await ana.say("sd", "0")
     await bob.sees(1)
@@ -204,7 +160,7 @@ async def test_a_member_that_was_cut_off_finds_what_was_sent_meanwhile(
 async def test_a_transient_membership_begins_anew_after_a_cut(
     rig: LinkedRig, journal: Journal
 ) -> None:
-    (ana, _), (bob, link), (eva, _) = [await rig.linked(n) for n in ("ana", "bob", "eva")]
+    (ana, _), (bob, (link, _)), (eva, _) = [await rig.linked(n) for n in ("ana", "bob", "eva")]
     await bob.join("sd", TRANSIENT)
     await eva.join("sd")
     await ana.say("sd", "before")
@@ -235,7 +191,7 @@ async def test_a_transient_membership_begins_anew_after_a_cut(
 async def test_what_never_left_failed_and_what_left_is_uncertain(
     rig: LinkedRig, journal: Journal
 ) -> None:
-    (ana, link), (bob, _) = await rig.linked("ana"), await rig.linked("bob")
+    (ana, (link, _)), (bob, _) = await rig.linked("ana"), await rig.linked("bob")
     await bob.join("sd", DURABLE)
     link.cut()
     (receipt,) = await ana.say("sd", "never left")
@@ -259,7 +215,7 @@ async def test_what_never_left_failed_and_what_left_is_uncertain(
 
 
 async def test_a_send_waits_for_a_link_that_heals_in_time(rig: LinkedRig) -> None:
-    (ana, link), (bob, _) = await rig.linked("ana"), await rig.linked("bob")
+    (ana, (link, _)), (bob, _) = await rig.linked("ana"), await rig.linked("bob")
     await bob.join("sd", DURABLE)
     await ana.say("sd", "0")
     link.cut()
@@ -273,7 +229,7 @@ async def test_a_send_waits_for_a_link_that_heals_in_time(rig: LinkedRig) -> Non
 
 
 async def test_a_slow_link_delays_and_loses_nothing(rig: LinkedRig, journal: Journal) -> None:
-    (ana, one), (bob, other) = await rig.linked("ana"), await rig.linked("bob")
+    (ana, (one, _)), (bob, (other, _)) = await rig.linked("ana"), await rig.linked("bob")
     await bob.join("sd", DURABLE)
     for link in (one, other):
         link.slow(0.05)
@@ -299,7 +255,7 @@ async def test_a_broker_that_is_not_there_is_said_within_the_deadline(
 
 
 async def test_a_goodbye_through_a_dead_link_ends_soon(rig: LinkedRig) -> None:
-    (bob, link) = await rig.linked("bob")
+    (bob, (link, _)) = await rig.linked("bob")
     room = await bob.join("sd", DURABLE)
     link.freeze()
     async with asyncio.timeout(10):  # each step is bounded; never a heartbeat's time-out
@@ -363,7 +319,8 @@ async def test_a_channel_closed_behind_our_back_is_raised(
 async def test_insults_survive_a_cut_of_their_producer_and_of_a_consumer(
     rig: LinkedRig, journal: Journal
 ) -> None:
-    (ana, one), (bob, other), (eva, _) = [await rig.linked(n) for n in ("ana", "bob", "eva")]
+    people = [await rig.linked(name) for name in ("ana", "bob", "eva")]
+    (ana, (one, _)), (bob, (other, _)), (eva, _) = people
     await ana.insults.join("producer")
     for person in (bob, eva):
         await person.insults.join("consumer", prefetch=5)
@@ -387,7 +344,7 @@ async def test_insults_survive_a_cut_of_their_producer_and_of_a_consumer(
 async def test_a_crashed_user_leaves_no_task_and_records_nothing(
     rig: LinkedRig, journal: Journal
 ) -> None:
-    (ana, _), (bob, link) = await rig.linked("ana"), await rig.linked("bob")
+    (ana, _), (bob, (link, _)) = await rig.linked("ana"), await rig.linked("bob")
     await bob.join("sd", DURABLE)
     await bob.insults.join("both")
     await bob.say("sd", "x")

@@ -6,7 +6,7 @@ Each test that breaks a server has one of its own.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,8 +15,6 @@ from rabbit_rig import Person, Rig, eventually, eventually_is
 
 from chatlab import journal as j
 from chatlab import resp
-from chatlab.client import Life
-from chatlab.discovery import Registry
 from chatlab.errors import ChatClosed
 from chatlab.groups.guarantees import guarantees
 from chatlab.journal import Journal
@@ -30,17 +28,6 @@ from chatlab.settings import Settings
 Namespace = tuple[RabbitAddress, RedisAddress]
 STREAM, PUBSUB = "redis-stream", "redis-pubsub"
 LONG = Settings(lease_seconds=30, heartbeat_seconds=3, send_seconds=20)
-
-
-@pytest.fixture
-async def rig(
-    namespace: Namespace, new_life: Callable[..., Life], settings: Settings
-) -> AsyncIterator[Rig]:
-    redis = Redis(namespace[1])
-    rig = Rig(new_life, Registry(redis, settings.lease_seconds))
-    yield rig
-    await rig.close()
-    await redis.close()
 
 
 @pytest.fixture(params=[True, False], ids=["aof", "no-aof"])
@@ -66,8 +53,9 @@ def person(rig: Rig, server: RedisServer, name: str) -> Person:
     return rig.person(name, redis=address, settings=LONG)
 
 
-async def test_what_waits_for_an_absent_member_survives_a_sigkill_if_redis_writes_it(
-    rig: Rig, aof: bool, server: RedisServer
+@pytest.mark.parametrize("fault", ["broker_restart", "broker_killed"])
+async def test_what_waits_for_an_absent_member_outlives_redis_if_redis_writes_it(
+    rig: Rig, aof: bool, server: RedisServer, fault: str
 ) -> None:
     ana, bob = (person(rig, server, name) for name in ("ana", "bob"))
     room = await bob.group("sd", STREAM)
@@ -75,12 +63,13 @@ async def test_what_waits_for_an_absent_member_survives_a_sigkill_if_redis_write
     bodies = [str(number) for number in range(300)]
     receipts = await ana.say("sd", *bodies)
     assert {receipt.outcome for receipt in receipts} == {"confirmed"}
-    await server.kill()
+    await (server.kill() if fault == "broker_killed" else server.stop(10))
     await server.start()
-    promised = guarantees(STREAM, aof=aof)
-    if promised.broker_killed == "kept":
+    assert getattr(guarantees(STREAM, aof=aof), fault) == ("kept" if aof else "lost")
+    if aof:
         await room.connect()
-        assert await bob.sees(300) == bodies
+        await ana.say("sd", "new")
+        assert await bob.sees(301) == [*bodies, "new"]
         assert bob.redelivered == []
         return
     with pytest.raises(ChatClosed, match="gone"):  # it is told

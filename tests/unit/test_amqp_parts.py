@@ -14,7 +14,7 @@ from pika.adapters.utils import connection_workflow as workflow
 
 from chatlab.amqp import Binding, Consumer, Delivery, Exchange, Queue, incoming, outgoing, wire
 from chatlab.amqp.codec import OUTSIDER
-from chatlab.amqp.errors import REFUSALS, Forced, Lost, Refused, from_code
+from chatlab.amqp.errors import REFUSALS, Forced, Lost, NotYet, Refused, from_code
 from chatlab.amqp.ghosts import older
 from chatlab.amqp.limits import raise_file_limit
 from chatlab.amqp.topology import Topology
@@ -90,6 +90,10 @@ def test_a_newer_life_is_no_ghost_but_a_takeover() -> None:
 def test_reply_codes_are_retried_or_raised() -> None:
     assert type(from_code(320, "", "x")) is Forced
     assert type(from_code(541, "", "x")) is Lost
+    gone = "home node 'n' of durable queue 'q' in vhost '/' is down or inaccessible"
+    assert type(from_code(404, gone, "x")) is NotYet
+    remote = "queue 'q' in vhost '/' does not have a replica on the local node"
+    assert type(from_code(406, remote, "x")) is NotYet
     assert issubclass(Forced, Lost)
     for code, kind in REFUSALS.items():
         assert type(from_code(code, "", "x")) is kind
