@@ -55,6 +55,9 @@ class Consumer:
         prefetch: most messages handed out and not acknowledged; 0: no limit.
         auto_ack: RabbitMQ forgets a message when it hands it out (and ignores prefetch).
         sole: nobody else may consume this queue: a ghost of the same user is evicted.
+        stream: the queue is a stream: nothing can be given back to it. A consumer that is
+            cancelled gives back what still comes (pika does), and RabbitMQ would end the
+            whole connection for it (540); so this one is not cancelled before it is closed.
         lock: an exclusive queue that was declared before; when another connection holds it
             after a reconnect, this consumer ends with it.
         arguments: of ``basic.consume``, asked for at each attachment.
@@ -69,6 +72,7 @@ class Consumer:
         prefetch: int,
         auto_ack: bool = False,
         sole: bool = False,
+        stream: bool = False,
         lock: str = "",
         arguments: Callable[[], dict[str, Any]] = dict,
         on_lost: Callable[[ChatlabError], None] | None = None,
@@ -78,6 +82,7 @@ class Consumer:
         self.prefetch = prefetch
         self.auto_ack = auto_ack
         self.sole = sole
+        self.stream = stream
         self.lock = lock
         #: Taken and not yet acknowledged.
         self.unacked = 0
@@ -151,7 +156,7 @@ class Consumer:
         """No new messages; what has arrived can still be taken and acknowledged."""
         channel = self._channel
         self._stopped = True
-        if channel is not None and self._tag:
+        if channel is not None and self._tag and not self.stream:
             with suppress(ChatlabError, TimeoutError):  # lost: it gives us nothing more
                 async with asyncio.timeout(CLOSE_SECONDS):
                     await channel.call("basic_cancel", consumer_tag=self._tag)
@@ -186,6 +191,8 @@ class Consumer:
             await channel.call("basic_qos", prefetch_count=self.prefetch)
 
         def arrived(_: object, method: Any, properties: Properties, body: bytes) -> None:
+            if self.stream and self._stopped:
+                return  # it will be read again
             delivery = Delivery(
                 method.delivery_tag, method.redelivered, properties, body, channel
             )

@@ -97,7 +97,9 @@ class RabbitLogMember(RabbitMember):
         """The offset of the next message. RabbitMQ does not tell it, so a mark is put into
         the log, and the first that comes after "next" is it, or a message before it."""
         life, connection = self._life, self._connections
-        consumer = Consumer(self._log.name, prefetch=1, arguments=lambda: {OFFSET: "next"})
+        consumer = Consumer(
+            self._log.name, prefetch=1, stream=True, arguments=lambda: {OFFSET: "next"}
+        )
         await connection.consuming.consume(consumer)
         try:
             batch = connection.publishing.submit([mark(self._log.name)])
@@ -119,6 +121,7 @@ class RabbitLogMember(RabbitMember):
         return Consumer(
             self._log.name,
             prefetch=PREFETCH,
+            stream=True,
             lock=self._queue,
             arguments=self._begin,
             on_lost=self._lost,

@@ -25,6 +25,10 @@ itself knows who listens (``PUBSUB NUMSUB`` in the script that appends), and kno
 when a member's process dies. A hint needs no second way: when the connection is lost the
 member attaches again and looks. Nobody polls. (https://redis.io/docs/latest/commands/xadd/)
 
+The numbers are the group's own, so the log takes no entries but ours: what another program
+adds with XADD is shown to nobody, and from then on sending is refused, with what to do (Redis
+gives no number twice, also not that of a deleted entry).
+
 Redis 7.0 commands only. With AOF ``everysec`` a SIGKILL of Redis loses nothing; without AOF
 everything, and the members are told.
 """
@@ -37,7 +41,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from chatlab.client import Life
-from chatlab.errors import ChatClosed, ChatlabError, NotPossible, Taken
+from chatlab.errors import ChatClosed, ChatlabError, NotPossible, SendFailed, Taken
 from chatlab.groups.handle import Answer
 from chatlab.groups.log import Limits, LogMember, Page, full_reason
 from chatlab.messages import BATCH_BYTES, BATCH_MESSAGES, Message, new_message
@@ -128,14 +132,15 @@ TAKE = Script(
 local user, shown = ARGV[1], tonumber(ARGV[3])
 local cursor = redis.call('ZSCORE', cursors, user)
 if not cursor then return redis.error_reply('GONE') end
-local h = redis.call('HMGET', me, 'token:' .. user, 'again:' .. user, 'handed:' .. user)
+local h = redis.call('HMGET', me, 'token:' .. user, 'again:' .. user, 'handed:' .. user, 'last')
 if h[1] ~= ARGV[2] then return redis.error_reply('TAKEN') end
 if shown > tonumber(cursor) then redis.call('ZADD', cursors, shown, user) end
 local first = trim(tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8]), 0)
 if ARGV[4] == '0' then return {shown, 0, 0, '[]'} end
 local from = math.max(shown, first - 1)
 local missed, left, texts = from - shown, tonumber(ARGV[5]), {}
-for i, row in ipairs(redis.call('XRANGE', log, '(' .. from .. '-0', '+', 'COUNT', ARGV[4])) do
+local ours = {'(' .. from .. '-0', (h[4] or 0) .. '-0'}
+for i, row in ipairs(redis.call('XRANGE', log, ours[1], ours[2], 'COUNT', ARGV[4])) do
   left = left - #row[2][4]
   if i > 1 and left < 0 then break end
   texts[i] = row[2][4]
@@ -185,6 +190,8 @@ local keep, most, step = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 local maxlen = tonumber(ARGV[9])
 local first, size = trim(keep, most, step, 0)
 local last = tonumber(redis.call('HGET', me, 'last') or 0)
+local top = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]
+if top and top[1] ~= last .. '-0' then return redis.error_reply('FOREIGN') end
 local low = redis.call('ZRANGE', cursors, 0, 0, 'WITHSCORES')
 local room = tonumber(ARGV[4]) - (last - tonumber(low[2]))
 local verdicts, added = {}, 0
@@ -269,6 +276,11 @@ class RedisLog:
                 # what counts, because then there is a way to go on.
                 lost = self._listener.lost if self._listener is not None else None
                 return lost or ChatClosed(f"The stream of {group} was deleted.")
+            case "FOREIGN":
+                return SendFailed(
+                    f"The stream of {group} has an entry that another program added.",
+                    todo="Let all its members unsubscribe: then the group begins anew.",
+                )
             case "FULL":
                 most = f"{self.limits.members:,}"
                 return NotPossible(f"The group {group} has {most} members, which is the limit.")

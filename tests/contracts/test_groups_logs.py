@@ -189,6 +189,28 @@ async def test_state_shows_the_stream_and_each_cursor(rig: Rig) -> None:
     ]
 
 
+async def test_an_entry_that_another_program_adds_is_refused_and_said_what_to_do(
+    rig: Rig,
+) -> None:
+    ana, bob = rig.people("ana", "bob")
+    room = await bob.join("sd", "redis-stream")
+    await ana.say("sd", "ours")
+    await bob.sees(1)
+    redis = rig.registry.redis
+    await redis.driver.xadd(redis.key("group", "{sd}", "log"), {"body": "hola"})
+    (receipt,) = await ana.say("sd", "refused")
+    assert (receipt.outcome, receipt.error) == ("failed", "SendFailed")
+    assert "another program" in receipt.reason
+    await room.disconnect()
+    await room.connect()  # who reads is not harmed
+    assert room.state()["missed"] == 0
+    await room.unsubscribe()
+    await room.connect()
+    assert outcomes(await ana.say("sd", "on")) == ["confirmed"]
+    assert await bob.sees(2) == ["ours", "on"]
+    assert bob.ends == []
+
+
 async def test_a_pause_for_trimming_is_bounded(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

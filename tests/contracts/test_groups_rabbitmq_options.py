@@ -249,6 +249,23 @@ async def test_leaving_a_log_leaves_the_others_alone_and_forgets_the_position(
     assert await bob.sees(2) == ["1", "3"]
 
 
+async def test_a_member_of_a_log_goes_and_comes_in_the_middle_of_a_flood(rig: Rig) -> None:
+    ana, bob = rig.people("ana", "bob")
+    other = await bob.join("other", DURABLE)  # on the same connection
+    room = await bob.join("sd", LOG)
+    total = 0
+    for _ in range(15):
+        sending = asyncio.create_task(ana.say("sd", *map(str, range(total, total + 200))))
+        total += 200
+        await bob.sees(total - 199)
+        await room.disconnect()
+        await room.connect()
+        await sending
+    assert await bob.sees(total) == [str(number) for number in range(total)]
+    assert bob.ends == []
+    assert other.connected
+
+
 async def test_the_last_members_leave_a_log_at_once_and_it_is_deleted(
     rig: Rig, management: Management, namespace: Namespace
 ) -> None:
@@ -259,7 +276,7 @@ async def test_the_last_members_leave_a_log_at_once_and_it_is_deleted(
         vhost = namespace[0].vhost
         assert await management.get("queues", vhost, log_queue("sd").name) is None
         assert await rig.registry.find_group("sd") is None
-        assert not any(person.ends for person in people)
+        assert [end for person in people for end in person.ends] == []
 
 
 # --------------------------------------------------------------------------- as-reported

@@ -42,8 +42,13 @@ def test_the_broker_that_counts_is_named_and_what_it_writes_counts() -> None:
     assert guarantees("redis-stream", aof=False).broker_killed == "lost"
     assert guarantees("rabbitmq-durable", aof=False).broker_killed == "kept"
     assert guarantees("memory").tier == "stand-in"
+    memory = guarantees("memory:maxlen=10")
+    assert (memory.broker_killed, memory.link_cut) == ("no broker", "no broker")
+    assert memory.away == "not promised"
 
 
 def test_an_unknown_backend_is_refused_with_those_there_are() -> None:
     with pytest.raises(InvalidInput, match="redis-pubsub"):
         guarantees("rabbit")
+    with pytest.raises(InvalidInput, match="persistent"):
+        guarantees("rabbitmq-durable:eternal=yes")
