@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 from chatlab import messages as m
@@ -177,14 +176,6 @@ async def linked_rig(
     finally:
         await made.close()
         await redis.close()
-
-
-def quorum_queue_registered(folder: Path, vhost: str, name: str) -> bool:
-    """Whether a broker below ``folder`` has written down that this quorum queue exists.
-    RabbitMQ 3.10 does so half a second after the declaration; killed before, it recovers
-    neither queue nor messages."""
-    files = folder.glob("**/quorum/*/names.dets")
-    return any(f"{vhost}_{name}".encode() in path.read_bytes() for path in files)
 
 
 async def connections_of(management: Management, vhost: str, user: str) -> list[str]:

@@ -25,6 +25,9 @@ A message is never unroutable once the log exists: the log keeps it, whoever lis
 a restart RabbitMQ may need a moment to bring its streams up. Until then it has no log to put
 a message into; the sender is told "unroutable", and members come back when it is there.) The
 log is bounded; it forgets its oldest segment, read or not. It goes with its last member.
+
+RabbitMQ 3.10 writes down only after a second that a node has its *first* stream: killed
+before, it forgets that one with what it has confirmed. Later ones outlive a kill at once.
 """
 
 from __future__ import annotations

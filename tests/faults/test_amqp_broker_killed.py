@@ -6,10 +6,9 @@ import asyncio
 
 import pytest
 from kill_rig import BACK_SECONDS, Killable
-from rabbit_rig import Rig, eventually, quorum_queue_registered
+from rabbit_rig import Rig, eventually
 
 from chatlab import journal as j
-from chatlab.insults import QUEUE
 from chatlab.journal import Journal
 from chatlab.services.addresses import RabbitAddress, RedisAddress
 from chatlab.services.management import Management
@@ -47,8 +46,6 @@ async def test_what_was_confirmed_to_a_durable_queue_outlives_the_broker(
     assert {receipt.outcome for receipt in receipts} == {"confirmed"}
     await eva.sees(600)
 
-    folder, vhost = lab_settings.folder, namespace[0].vhost
-    await eventually(lambda: quorum_queue_registered(folder, vhost, QUEUE))
     await killable.kill()
     await eventually(lambda: not listening.connected and not passing.connected)
     (uncertain_or_failed,) = await ana.say("durable", "into the void")

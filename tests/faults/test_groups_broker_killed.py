@@ -113,9 +113,9 @@ async def comes_back(ana: Person, eva: Person, group: str) -> None:
 
 
 def registered(folder: Path, quorum: str) -> bool:
-    """Whether the broker has written down that the quorum queue and the streams exist.
-    RabbitMQ 3.10 does so half a second after the declaration (the first of all, for streams);
-    killed before, it recovers neither queue nor messages."""
+    """Whether the broker (known by this quorum queue) has written down that it has streams.
+    RabbitMQ 3.10 does so a second after the declaration of its first; killed before, it
+    forgets that one and its messages."""
     return any(
         b"coordinator" in other.read_bytes()  # of the same node: others have streams, too
         for path in folder.glob("**/quorum/*/names.dets")
