@@ -184,7 +184,6 @@ class Consumer:
 
     async def attach(self, channel: Channel) -> None:
         """Consume on this new channel."""
-        channel.on_closed = self._channel_closed
         channel.raw.add_on_cancel_callback(self._cancelled)
         self._channel, self._tag = channel, ""
         if self.prefetch and not self.auto_ack:
@@ -207,6 +206,7 @@ class Consumer:
             arguments=self._arguments(),
         )
         self._tag = answer.consumer_tag
+        channel.on_closed = self._channel_closed  # a refusal before is the caller's matter
         if self._attached and self._on_back is not None:
             self._on_back()
         self._attached = True

@@ -329,6 +329,26 @@ async def test_a_channel_closed_by_the_broker_is_raised_and_a_lost_one_is_not() 
         await waiting
 
 
+async def test_a_consumer_that_could_not_be_attached_yet_is_not_over() -> None:
+    class Refusing(FakeChannel):
+        async def call(self, method: str, **arguments: Any) -> Any:
+            if method == "basic_consume":
+                error = NotYet("the stream is not up")
+                if self.on_closed is not None:
+                    self.on_closed(error)
+                raise error
+            return await super().call(method, **arguments)
+
+    consumer, channel = await attached()
+    consumer.detach(Lost("cut"))
+    with pytest.raises(NotYet):
+        await consumer.attach(Refusing())  # type: ignore[arg-type]
+    assert not consumer.finished
+    await consumer.attach(channel)  # type: ignore[arg-type]
+    channel.arrive(1)
+    assert len(await consumer.take()) == 1
+
+
 async def test_a_stopped_consumer_hands_out_the_rest_and_then_nothing() -> None:
     consumer, channel = await attached()
     channel.arrive(1)
