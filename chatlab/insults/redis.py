@@ -37,6 +37,7 @@ import asyncio
 import json
 import secrets
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -237,7 +238,7 @@ return redis.call('XGROUP', 'DELCONSUMER', KEYS[1], 'insults', ARGV[1])
 )
 
 
-class RedisLine:
+class RedisLine(ABC):
     """What the two lines share: sending, the lease of a listener, coming back."""
 
     kind = ""
@@ -306,11 +307,13 @@ class RedisLine:
             await self._recover()
             self._on_back()
 
+    @abstractmethod
     async def _recover(self) -> None:
         """Redis is back."""
 
+    @abstractmethod
     async def take(self) -> Drawn | None:
-        raise NotImplementedError
+        """See :class:`~chatlab.insults.line.Line`."""
 
     async def ours(self, drawn: Drawn, late: bool) -> bool:
         return True
@@ -396,8 +399,9 @@ class RedisLine:
         waiting, listeners = await self._redis.run(LOOK, keys, [self.kind])
         return waiting, listeners
 
+    @abstractmethod
     async def dead_letters(self) -> list[Message]:
-        raise NotImplementedError
+        """See :class:`~chatlab.insults.line.Line`."""
 
 
 class ListLine(RedisLine):
@@ -419,6 +423,9 @@ class ListLine(RedisLine):
         self._own_id = 0
         self._waits = False
         await super().open(role, options, on_lost, on_back)
+
+    async def _recover(self) -> None:
+        pass  # what was on its way is lost
 
     async def take(self) -> Drawn | None:
         self._hand = None
