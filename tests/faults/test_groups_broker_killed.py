@@ -34,9 +34,6 @@ GROUPS = {
 }
 #: Those whose member finds nothing of what was sent after the restart.
 UNBOUND = {"transient-exchange", "told-nothing", "reported"}
-#: RabbitMQ 3.10 has been seen to forget this queue, the last that was declared before the kill,
-#: with all 300 (3 of some 40 runs). Nobody promised: the row says "not promised".
-FORGOTTEN = ("reported", "broker_killed")
 #: Those whose sender is told nothing.
 UNTOLD = ("told-nothing", "reported")
 #: Backends whose members are there when the broker ends.
@@ -97,8 +94,6 @@ async def test_what_is_left_of_300_and_who_comes_back(
         later = ["last"] if name in UNBOUND else ["after", "last"]
         marks = [""] if name in UNTOLD else []
         promised = getattr(guarantees(backend), fault)
-        if (name, fault) == FORGOTTEN and again.bodies == later:
-            continue
         assert again.bodies == SENT[:kept] + marks + later, group
         assert promised in ("not promised", "kept" if kept == 300 else "lost"), group
         # What is kept is kept for good: also what is sent while the member is still away.
