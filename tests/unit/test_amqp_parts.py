@@ -220,6 +220,26 @@ def test_an_outsider_s_timestamp_is_believed() -> None:
     assert incoming(arrived(Properties(timestamp=1_700_000_000), b"x"), "sd").sent_at == 1.7e9
 
 
+@pytest.mark.parametrize(
+    "queue, messages, consumers, new",
+    [
+        (Queue("q"), 0, 0, True),
+        (Queue("q", arguments={"x-queue-type": "quorum"}), 0, 0, True),
+        (Queue("q"), 1, 0, False),
+        (Queue("q"), 0, 1, False),
+        (Queue("q", exclusive=True, durable=True), 0, 0, False),
+    ],
+)
+async def test_a_queue_that_shall_outlive_the_broker_and_may_be_new_is_to_be_settled(
+    queue: Queue, messages: int, consumers: int, new: bool
+) -> None:
+    class Answering:
+        async def call(self, _: str, **__: Any) -> Any:
+            return SimpleNamespace(message_count=messages, consumer_count=consumers)
+
+    assert bool(await queue.declare(Answering())) is new  # type: ignore[arg-type]
+
+
 # ------------------------------------------------------------------------------ consumer
 
 
