@@ -40,11 +40,13 @@ class Exchange:
 class Queue:
     """A queue: durable, or exclusive to its connection and gone with it (RabbitMQ 4.3
     refuses one that is neither). ``durable`` declares an exclusive one durable as well,
-    which changes nothing: it goes with its connection."""
+    which changes nothing: it goes with its connection. ``settle``: see :func:`settled`; not
+    needed for one that is always declared together with one that is settled."""
 
     name: str
     exclusive: bool = False
     durable: bool = False
+    settle: bool = True
     arguments: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     async def declare(self, channel: Channel) -> bool:
@@ -58,7 +60,7 @@ class Queue:
             arguments=dict(self.arguments),
         )
         in_use = found.message_count or found.consumer_count
-        return not self.exclusive and not in_use
+        return self.settle and not self.exclusive and not in_use
 
 
 async def settled(channel: Channel) -> None:

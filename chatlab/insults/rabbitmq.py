@@ -67,7 +67,7 @@ DEAD = "chatlab/insults/dead"
 LOOK_SECONDS = 1.0
 
 #: Bounded; the oldest make room.
-DEAD_QUEUE = Queue(DEAD, arguments={"x-max-length": DEAD_LETTERS})
+DEAD_QUEUE = Queue(DEAD, settle=False, arguments={"x-max-length": DEAD_LETTERS})
 
 
 def work_queue(name: str, most: int = QUEUE_MESSAGES) -> Queue:

@@ -228,6 +228,7 @@ def test_an_outsider_s_timestamp_is_believed() -> None:
         (Queue("q"), 1, 0, False),
         (Queue("q"), 0, 1, False),
         (Queue("q", exclusive=True, durable=True), 0, 0, False),
+        (Queue("q", settle=False), 0, 0, False),
     ],
 )
 async def test_a_queue_that_shall_outlive_the_broker_and_may_be_new_is_to_be_settled(

@@ -35,6 +35,31 @@ def test_a_waiter_is_woken_by_what_comes_from_another_thread() -> None:
     assert inbox.wait(lambda: inbox.received[0] if inbox.received else None, 5) is not None
 
 
+def test_all_who_wait_are_woken_each_by_what_it_waits_for() -> None:
+    inbox = Inbox("bob")
+    looks: list[int] = []
+
+    def third() -> Message | None:
+        looks.append(len(inbox.received))
+        return inbox.received[2] if len(inbox.received) > 2 else None
+
+    found: list[Message | None] = []
+    waiting = [
+        threading.Thread(target=lambda: found.append(inbox.wait(third, 5))) for _ in range(2)
+    ]
+    for thread in waiting:
+        thread.start()
+    while len(looks) < 4:  # each looks twice, and then waits
+        pass
+    for id in "123":
+        inbox.feed("Delivered", [message(id, "ana")])
+    for thread in waiting:
+        thread.join(2)
+    assert [one.id for one in found if one] == ["3", "3"]
+    # Looked for where it was fed: nobody was woken in vain by the first two.
+    assert looks == [0] * 4 + [1, 1, 2, 2, 3, 3]
+
+
 def own(id: str, incarnation: int = 1) -> Message:
     return Message(id, "bob", incarnation, "ana", "hola", 1, 0.0, 1)
 
