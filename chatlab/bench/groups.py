@@ -53,11 +53,9 @@ def group_messages(rounds: int) -> Iterator[Figure]:
     with ExitStack() as stack:
         lab = stack.enter_context(Lab.start("bench-groups"))
         lab.users("ana", "bob", *_members())
-        yield from _published(lab, rounds)
-        yield from _consumed(lab, rounds)
-        yield from _fanned_out(lab, rounds)
-        yield from _published_to_redis(lab, rounds)
-        yield from _journal(lab, rounds)
+        for work in (_published, _consumed, _fanned_out, _published_to_redis, _journal):
+            lab.scene(work.__name__)  # none has the journal of the one before
+            yield from work(lab, rounds)
 
 
 def _members() -> list[str]:
