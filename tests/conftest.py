@@ -34,6 +34,7 @@ from chatlab.resp import Redis
 from chatlab.services.addresses import RabbitAddress, RedisAddress
 from chatlab.services.lease import Lease
 from chatlab.services.management import Management
+from chatlab.services.namespaces import TO_LIST
 from chatlab.settings import Settings
 
 _FOLDER = pytest.StashKey[Path]()
@@ -106,6 +107,7 @@ def namespace(
         management = Management(rabbitmq)
         loop.call(management.put("vhosts", name, body={}))
         loop.call(management.put("permissions", name, rabbitmq.user, body=everything))
+        loop.call(management.put("permissions", name, rabbitmq.monitor, body=TO_LIST))
         yield replace(rabbitmq, vhost=name), replace(redis, prefix=f"chatlab:{name}:")
         loop.call(management.delete("vhosts", name))
 

@@ -81,23 +81,30 @@ async def settled(channel: Channel) -> None:
 
 @dataclass(frozen=True)
 class Binding:
-    """Messages of ``exchange`` go to ``queue`` too."""
+    """Messages of ``exchange`` go to ``queue`` too. What ``arguments`` say a headers exchange
+    compares; a fanout only shows them to whoever lists its bindings."""
 
     queue: str
     exchange: str
     key: str = ""
+    arguments: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     async def declare(self, channel: Channel) -> bool:
         """Bind; a second time changes nothing. Returns False: as a queue's."""
-        await channel.call(
-            "queue_bind", queue=self.queue, exchange=self.exchange, routing_key=self.key
-        )
+        await self._do("queue_bind", channel)
         return False
 
     async def remove(self, channel: Channel) -> None:
         """Unbind; when it is not there, nothing happens."""
+        await self._do("queue_unbind", channel)
+
+    async def _do(self, method: str, channel: Channel) -> None:
         await channel.call(
-            "queue_unbind", queue=self.queue, exchange=self.exchange, routing_key=self.key
+            method,
+            queue=self.queue,
+            exchange=self.exchange,
+            routing_key=self.key,
+            arguments=dict(self.arguments),
         )
 
 

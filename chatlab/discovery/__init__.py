@@ -1,4 +1,4 @@
-"""Discovery: who is there, asked in several ways that all answer ``list[Presence]``.
+"""Discovery: who is there, asked in several ways that all answer a list of ``Presence``.
 
 ``registry``
     The name server in Redis: shared memory, every entry under a lease.
@@ -8,8 +8,8 @@
 
 from __future__ import annotations
 
-from chatlab.discovery.management import discover as discover_by_management
-from chatlab.discovery.presence import Presence
+from chatlab.discovery.inquirer import WAYS, Inquirer
+from chatlab.discovery.presence import Presence, Presences
 from chatlab.discovery.redis import Registry
 
-__all__ = ["Presence", "Registry", "discover_by_management"]
+__all__ = ["WAYS", "Inquirer", "Presence", "Presences", "Registry"]

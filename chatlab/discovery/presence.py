@@ -1,9 +1,17 @@
-"""Presence: one entry of the answer to "who is there?", the same from every way of asking."""
+"""Presence: one entry of the answer to "who is there?", the same from every way of asking.
+
+The answer, :class:`Presences`, is a list of them that also tells how it was come by.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from chatlab.tables import Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +31,74 @@ class Presence:
     backend: str = ""
     #: Seconds since the epoch when it came, by the source's clock, where that is known.
     since: float | None = None
-    #: Which way of asking said so: ``registry``, ``management``.
+    #: Which way of asking said so: ``registry``, ``management``, ….
     source: str = ""
     #: At most so many seconds old is what the source knows.
     age: float = 0.0
+    #: Which life of the user's client it is, where the source knows it.
+    incarnation: int | None = None
+
+
+class Presences(list[Presence]):
+    """The answer to one question: users, then groups, each sorted by name.
+
+    Args:
+        via: the way of asking.
+        seconds: how long the answer took.
+        messages: what was sent for it, requests and answers together.
+        silent: users who were asked and did not answer in time, sorted.
+    """
+
+    def __init__(
+        self,
+        entries: Iterable[Presence] = (),
+        *,
+        via: str = "",
+        seconds: float = 0.0,
+        messages: int = 0,
+        silent: Iterable[str] = (),
+    ) -> None:
+        super().__init__(
+            sorted(entries, key=lambda entry: (entry.kind != "private", entry.name))
+        )
+        self.via = via
+        self.seconds = seconds
+        self.messages = messages
+        self.silent = tuple(sorted(silent))
+
+    @property
+    def users(self) -> list[str]:
+        """The names of the users who are there."""
+        return [entry.name for entry in self if entry.kind == "private"]
+
+    @property
+    def groups(self) -> list[str]:
+        """The names of the groups."""
+        return [entry.name for entry in self if entry.kind == "group"]
+
+    def table(self) -> list[dict[str, Any]]:
+        """One plain dictionary an entry, for pandas and the like."""
+        return self._table().table()
+
+    def to_csv(self, path: Path | str | None = None) -> str:
+        """The entries as CSV (RFC 4180); also written to ``path`` when one is given."""
+        return self._table().to_csv(path)
+
+    def to_markdown(self) -> str:
+        """The entries as a Markdown table."""
+        return self._table().to_markdown()
+
+    def _table(self) -> Table:
+        silent = f" (no answer from {', '.join(self.silent)})" if self.silent else ""
+        return Table(map(_row, self), f"who is there, by {self.via}{silent}")
+
+    def __repr__(self) -> str:
+        return repr(self._table())
+
+    def _repr_html_(self) -> str:
+        return self._table()._repr_html_()
+
+
+def _row(entry: Presence) -> dict[str, Any]:
+    since = time.strftime("%H:%M:%S", time.localtime(entry.since)) if entry.since else None
+    return {**{f.name: getattr(entry, f.name) for f in fields(entry)}, "since": since}

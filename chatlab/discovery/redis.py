@@ -35,11 +35,10 @@ import json
 import random
 import secrets
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
-from operator import itemgetter
 from typing import Any, cast
 
 from chatlab.discovery import scripts
-from chatlab.discovery.presence import Presence
+from chatlab.discovery.presence import Presence, Presences
 from chatlab.errors import (
     BackendMismatch,
     ChatlabError,
@@ -50,6 +49,9 @@ from chatlab.errors import (
 from chatlab.resp import Redis, Script, mapped
 from chatlab.services.addresses import ServerAddress, to_dict
 
+SOURCE = "registry"
+#: A question and its answer.
+MESSAGES = 2
 #: The backend of a group whose first member did not name one.
 DEFAULT_BACKEND = "rabbitmq-durable"
 #: A ticket is good for so long, in ms.
@@ -405,10 +407,18 @@ class Registry:
 
     # The question itself.
 
-    async def discover(self) -> list[Presence]:
-        """Users online, then groups, each sorted by name; true at one instant."""
+    async def discover(self) -> Presences:
+        """Users online and groups; true at one instant."""
+        began = asyncio.get_running_loop().time()
         keys = ["users", "leases", "groups", "members:"]
-        return list(_presences(*await self._run(scripts.DISCOVER, keys)))
+        users, groups = await self._run(scripts.DISCOVER, keys)
+        seconds = asyncio.get_running_loop().time() - began
+        return Presences(
+            _presences(users, groups, self.lease_seconds),
+            via=SOURCE,
+            seconds=seconds,
+            messages=MESSAGES,
+        )
 
     async def _run(self, script: Script, keys: list[str], *args: str | int) -> list[Any]:
         """Run a script; what follows its OK, or its refusal as an error of chatlab."""
@@ -433,20 +443,33 @@ def _members(flat: list[str]) -> dict[str, bool]:
     return {member: flag == "1" for member, flag in zip(flat[::2], flat[1::2], strict=True)}
 
 
-def _presences(users: list[Any], groups: list[Any]) -> Iterator[Presence]:
-    for name, address, since in sorted(users):
-        yield Presence(name, "private", address, since=int(since) / 1000, source="registry")
-    for name, backend, since, flat in sorted(groups, key=itemgetter(0)):
+def _presences(users: list[Any], groups: list[Any], lease: float) -> Iterator[Presence]:
+    """The answer of the script. So old is what is known of a user: since its last renewal."""
+    ages: dict[str, float] = {}
+    for name, address, since, life, left in users:
+        ages[name] = max(lease - left / 1000, 0.0)
+        yield Presence(
+            name,
+            "private",
+            address,
+            since=int(since) / 1000,
+            source=SOURCE,
+            age=ages[name],
+            incarnation=life,
+        )
+    for name, backend, since, flat in groups:
         members = _members(flat)
+        there = tuple(sorted(m for m, connected in members.items() if connected))
         yield Presence(
             name,
             "group",
             name,
-            members=tuple(sorted(m for m, connected in members.items() if connected)),
+            members=there,
             away=tuple(sorted(m for m, connected in members.items() if not connected)),
             backend=backend,
             since=int(since) / 1000,
-            source="registry",
+            source=SOURCE,
+            age=max((ages.get(member, 0.0) for member in there), default=0.0),
         )
 
 

@@ -284,9 +284,11 @@ DISCOVER = Script(
     + _MEMBERS
     + """
 local people, rooms = {}, {}
-for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '(' .. now, '+inf')) do
-  local _, since, address = user(redis.call('HGET', KEYS[1], name))
-  if address then people[#people + 1] = {name, address, tostring(since)} end
+local leased = redis.call('ZRANGEBYSCORE', KEYS[2], '(' .. now, '+inf', 'WITHSCORES')
+for i = 1, #leased, 2 do
+  local name, left = leased[i], tonumber(leased[i + 1]) - now
+  local life, since, address = user(redis.call('HGET', KEYS[1], name))
+  if address then people[#people + 1] = {name, address, tostring(since), life, left} end
 end
 local groups = redis.call('HGETALL', KEYS[3])
 for i = 1, #groups, 2 do

@@ -16,10 +16,11 @@ from functools import partial
 from typing import Any, Literal, Protocol
 
 from chatlab import messages as m
-from chatlab.amqp import Connections, Queue
+from chatlab.amqp import Connections
 from chatlab.backends import shared_text
 from chatlab.client import Life
 from chatlab.discovery import Registry
+from chatlab.discovery.announcement import announce
 from chatlab.errors import ChatClosed, ChatlabError, ServiceUnavailable
 from chatlab.groups import GroupMember, open_group
 from chatlab.insults import InsultMember
@@ -33,8 +34,6 @@ from chatlab.resp import Redis
 from chatlab.services.addresses import RabbitAddress, RedisAddress
 from chatlab.settings import Settings
 
-#: Begins the name of each online user's exclusive queue; the management API shows it.
-PRESENCE_QUEUE = "chatlab/presence/"
 #: The chat of facts about a user as a whole.
 WHOLE = ""
 
@@ -137,17 +136,11 @@ class Client:
         self._lease = asyncio.create_task(
             self._registry.keep_alive(t.user, incarnation, self._taken)
         )
-        await self._announce()
-        self._life.fact("Connected", WHOLE, "", "")
-        return incarnation
-
-    async def _announce(self) -> None:
-        """Hold the exclusive queue by which the broker itself knows that we are here."""
-        assert self._connections is not None
-        queue = Queue(PRESENCE_QUEUE + self._ticket.user, exclusive=True)
         # Without RabbitMQ there are still private chats; it is declared on recovery.
         with contextlib.suppress(ServiceUnavailable):
-            await self._connections.consuming.declare(queue)
+            await announce(self._connections.consuming, self._life, where)
+        self._life.fact("Connected", WHOLE, "", "")
+        return incarnation
 
     def _taken(self, error: ChatlabError) -> None:
         # Lease and private chats notice it by themselves; the place may be another's by then.

@@ -14,14 +14,12 @@ import contextlib
 import queue
 import secrets
 import threading
-import time
 from collections.abc import Coroutine
-from dataclasses import fields
 from typing import Any, TypeVar
 
 from chatlab import messages as m
 from chatlab.client import new_secret
-from chatlab.discovery import Presence, Registry, discover_by_management
+from chatlab.discovery import WAYS, Inquirer, Presences, Registry
 from chatlab.errors import InvalidInput, LabClosed, WaitTimeout
 from chatlab.groups import memory
 from chatlab.journal import Journal, Row, now
@@ -51,8 +49,6 @@ KEPT_KEYS = frozenset({"accounts", "servers", "server-key"})
 CLOSE_SECONDS = 20.0
 #: How often ``settle`` looks.
 LOOK_SECONDS = 0.01
-#: Ways of discovery there are, the default first.
-WAYS = ("registry", "management")
 
 _kernel_lock = threading.RLock()
 _running: dict[str, Lab] = {}
@@ -75,7 +71,8 @@ class Lab:
         self._secrets: dict[str, str] = {}
         self._redis = Redis(lease.redis, deadline=settings.send_seconds)
         self._registry = Registry(self._redis, settings.lease_seconds)
-        self._management = Management(lease.rabbitmq)
+        self._management = Management(lease.rabbitmq.watched())
+        self._inquirer = Inquirer(self._registry, lease.rabbitmq)
         self._servers = Servers(lease, self._registry, settings)
         self._in_use: list[str] = []
         self.current = self._new_scene(name)
@@ -186,6 +183,7 @@ class Lab:
     async def _close(self) -> None:
         await asyncio.gather(*(seat.close() for seat in self._seats.values()))
         await self._servers.close()
+        await self._inquirer.close()
         await self._redis.close()
         await self._lease.close()
 
@@ -311,24 +309,14 @@ class Lab:
 
     # -- looking
 
-    def discover(self, via: str = WAYS[0]) -> Table:
-        """Who and what is there: a table of presences.
+    def discover(self, via: str = WAYS[0]) -> Presences:
+        """Who and what is there: users and groups.
 
         Args:
             via: ``registry`` (the shared name server in Redis) or ``management``
                 (RabbitMQ's management API).
         """
-        if via not in WAYS:
-            raise InvalidInput(
-                f"There is no way {via!r}.", todo=f"There are: {', '.join(WAYS)}."
-            )
-        work: Coroutine[Any, Any, list[Presence]] = (
-            self._registry.discover()
-            if via == "registry"
-            else discover_by_management(self._management, self._lease.rabbitmq.vhost)
-        )
-        found = self._call(work)
-        return Table(map(_presence_row, found), f"who is there, by {via}")
+        return self._call(self._inquirer.discover(via))
 
     def settle(self, timeout: float = 5.0) -> Settled:
         """Wait until nothing deliverable is left, and until connections that were lost are
@@ -426,11 +414,6 @@ class Lab:
                 else "shared on this machine",
             },
         )
-
-
-def _presence_row(entry: Presence) -> dict[str, Any]:
-    since = time.strftime("%H:%M:%S", time.localtime(entry.since)) if entry.since else None
-    return {**{f.name: getattr(entry, f.name) for f in fields(entry)}, "since": since}
 
 
 def _drop(*_rows: Row) -> None:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from chatlab import messages as m
 from chatlab.backends import PRIVATE
+from chatlab.discovery.names import RESERVED
 from chatlab.errors import ChatClosed, ChatlabError, InvalidInput, NotPossible, SendFailed
 from chatlab.journal import Row, now
 from chatlab.lab.client import WHOLE, Client, Ticket
@@ -35,10 +36,6 @@ if TYPE_CHECKING:
     from chatlab.services import Lease
     from chatlab.services.addresses import ServerAddress
     from chatlab.settings import Settings
-
-#: A group of this name would share queue names with the presence of users, or with the
-#: insult channel.
-RESERVED = ("presence", "insults")
 
 _KIND_AND_CHAT = itemgetter(0, 4)
 

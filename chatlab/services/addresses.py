@@ -19,10 +19,19 @@ class RabbitAddress:
     #: ``http://127.0.0.1:15672`` (no credentials in it), empty when there is none.
     management_url: str = ""
     version: str = ""
+    #: An account of the lab that may look and change nothing; empty: there is none.
+    monitor: str = ""
+    monitor_password: str = field(default="", repr=False)
 
     def through(self, host: str, port: int) -> RabbitAddress:
         """The same broker reached through a link."""
         return replace(self, host=host, port=port)
+
+    def watched(self) -> RabbitAddress:
+        """The same broker with the account that only looks, where there is one."""
+        if not self.monitor:
+            return self
+        return replace(self, user=self.monitor, password=self.monitor_password)
 
 
 @dataclass(frozen=True, kw_only=True)

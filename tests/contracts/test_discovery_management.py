@@ -9,11 +9,16 @@ from dataclasses import replace
 
 import pytest
 
-from chatlab.amqp import Binding, Connection, Queue
-from chatlab.discovery import Presence, discover_by_management
+from chatlab.amqp import Binding, Connection, Exchange, Queue
+from chatlab.client import Life
+from chatlab.discovery import Presence
+from chatlab.discovery.announcement import announce
+from chatlab.discovery.management import discover as discover_by_management
 from chatlab.errors import ServiceUnavailable
+from chatlab.journal import Journal, now
 from chatlab.services.addresses import RabbitAddress, RedisAddress
 from chatlab.services.management import Management
+from chatlab.settings import Settings
 
 Declare = Callable[..., Awaitable[None]]
 
@@ -55,6 +60,19 @@ async def online(rabbitmq: RabbitAddress, name: str) -> AsyncIterator[Connection
         yield connection
     finally:
         await connection.close()
+
+
+def life(rabbitmq: RabbitAddress, user: str, incarnation: int) -> Life:
+    return Life(
+        lab="lab",
+        user=user,
+        incarnation=incarnation,
+        secret="",
+        settings=Settings(),
+        record=Journal().append,
+        rabbitmq=rabbitmq,
+        redis=RedisAddress(host="", port=0),
+    )
 
 
 async def until(
@@ -101,30 +119,60 @@ async def test_groups_and_their_members_are_seen_at_once(
     assert [entry.away for entry in found if entry.name == "sd"] == [("ana",)]
 
 
-async def test_a_connection_tells_who_is_online_and_its_end_who_is_not(
-    management: Management,
-    rabbitmq: RabbitAddress,
-    group: Declare,
+async def test_who_announced_itself_is_there_until_its_connection_ends(
+    management: Management, rabbitmq: RabbitAddress, group: Declare
 ) -> None:
     await group("sd", "bob", "ana")
     vhost = rabbitmq.vhost
-    async with online(rabbitmq, "lab/bob/3"), online(rabbitmq, "some tool"):
-        found = await until(management, vhost, lambda f: f[0].name == "bob")
-        bob, sd = found
-        assert (bob.kind, bob.source) == ("private", "management")
-        assert bob.address.startswith("127.0.0.1:")
-        assert bob.since is not None
+    async with online(rabbitmq, "lab/bob/3") as connection:
+        await announce(connection, life(rabbitmq, "bob", 3), "127.0.0.1:4711")
+        bob, sd = await discover_by_management(management, vhost)
+        assert (bob.name, bob.kind, bob.source) == ("bob", "private", "management")
+        assert (bob.address, bob.incarnation) == ("127.0.0.1:4711", 3)
+        assert bob.since == pytest.approx(now(), abs=30)
         assert (sd.members, sd.away) == (("bob",), ("ana",))
-    await until(management, vhost, lambda f: [entry.name for entry in f] == ["sd"])
+    found = await until(management, vhost, lambda f: [entry.name for entry in f] == ["sd"])
+    assert (found[0].members, found[0].away) == ((), ("ana", "bob"))
 
 
-async def test_an_exclusive_presence_queue_tells_who_is_online_at_once(
+async def test_a_connection_alone_makes_nobody_present(
     management: Management, rabbitmq: RabbitAddress
 ) -> None:
-    async with online(rabbitmq, "some tool") as connection:
+    async with online(rabbitmq, "lab/bob/3") as connection:
         await connection.declare(Queue("chatlab/presence/bob", exclusive=True))
-        (found,) = await discover_by_management(management, rabbitmq.vhost)
-        assert (found.name, found.kind) == ("bob", "private")
+        assert await discover_by_management(management, rabbitmq.vhost) == []
+
+
+async def test_what_a_foreign_binding_says_is_not_believed_blindly(
+    management: Management, rabbitmq: RabbitAddress
+) -> None:
+    said = {"address": 7, "incarnation": "many", "since": [], "other": True}
+    async with online(rabbitmq, "some tool") as connection:
+        queue = "chatlab/presence/bob"
+        await connection.declare(
+            Exchange("chatlab/discovery"),
+            Queue(queue, exclusive=True),
+            Binding(queue, "chatlab/discovery", arguments=said),
+        )
+        (bob,) = await discover_by_management(management, rabbitmq.vhost)
+        assert (bob.address, bob.incarnation, bob.since) == ("", None, None)
+
+
+async def test_the_account_that_asks_may_change_nothing(
+    rabbitmq: RabbitAddress, group: Declare
+) -> None:
+    await group("sd", "bob")
+    watcher = Management(rabbitmq.watched())
+    assert (await discover_by_management(watcher, rabbitmq.vhost)).groups == ["sd"]
+    for change in (
+        watcher.put("exchanges", rabbitmq.vhost, "mine", body={"type": "fanout"}),
+        watcher.delete("queues", rabbitmq.vhost, "chatlab/sd/bob"),
+        watcher.delete("vhosts", rabbitmq.vhost),
+        watcher.put("users", "guest", body={"password": "guest", "tags": "administrator"}),
+    ):
+        with pytest.raises(ServiceUnavailable, match=r"refuses|40[13]"):
+            await change
+    assert (await discover_by_management(watcher, rabbitmq.vhost)).groups == ["sd"]
 
 
 async def test_a_group_called_presence_does_not_make_its_members_present(
@@ -135,7 +183,7 @@ async def test_a_group_called_presence_does_not_make_its_members_present(
         queue = "chatlab/presence/bob"
         await connection.declare(Queue(queue, exclusive=True), Binding(queue, "presence"))
         (found,) = await discover_by_management(management, rabbitmq.vhost)
-        assert (found.name, found.kind, found.members) == ("presence", "group", ("bob",))
+        assert (found.name, found.kind, found.away) == ("presence", "group", ("bob",))
 
 
 async def test_what_cannot_be_asked_is_said(

@@ -354,18 +354,18 @@ def test_who_leaves_the_insult_channel_gets_no_more(lab: Lab) -> None:
 def test_the_registry_lists_users_and_groups_and_drops_who_leaves(lab: Lab) -> None:
     ana, bob = lab.users("ana", "bob")
     ana.join("sd")
-    names = {row["name"] for row in lab.discover()}
+    names = {entry.name for entry in lab.discover()}
     assert {"ana", "bob", "sd"} <= names
     with bob.away():
-        assert "bob" not in {row["name"] for row in lab.discover(via="registry")}
+        assert "bob" not in lab.discover(via="registry").users
 
 
 def test_a_crashed_user_disappears_from_the_registry_with_its_lease(lab: Lab) -> None:
     (bob,) = lab.users("bob")
     bob.crash()
-    assert "bob" in {row["name"] for row in lab.discover()}
+    assert "bob" in lab.discover().users
     deadline = time.monotonic() + 4 * lab.settings.lease_seconds
-    while "bob" in {row["name"] for row in lab.discover()}:
+    while "bob" in lab.discover().users:
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
@@ -373,8 +373,8 @@ def test_a_crashed_user_disappears_from_the_registry_with_its_lease(lab: Lab) ->
 def test_the_management_api_knows_the_members_of_a_group(lab: Lab) -> None:
     for user in lab.users("ana", "bob"):
         user.join("sd")
-    (row,) = (row for row in lab.discover(via="management") if row["name"] == "sd")
-    assert sorted(row["members"]) == ["ana", "bob"]
+    (sd,) = (entry for entry in lab.discover(via="management") if entry.kind == "group")
+    assert (sd.name, sd.members) == ("sd", ("ana", "bob"))
 
 
 def test_state_shows_what_changed_and_where(lab: Lab) -> None:
@@ -426,7 +426,7 @@ def test_a_new_scene_starts_from_nothing_and_old_handles_say_so(lab: Lab) -> Non
     with pytest.raises(ChatClosed, match="scene"):
         chat.send("too late")
     assert bob.private_chat("ana").received == []
-    assert [row["name"] for row in lab.discover() if row["kind"] == "group"] == []
+    assert lab.discover().groups == []
     bob.join("sd")
     lab.settle()
     assert bob.group("sd").received == []
@@ -520,7 +520,7 @@ with Lab.join("class") as lab:
     gus = lab.user("gus")
     room = gus.join("sd")
     listeners = room.send("hola from the other kernel").listeners
-    print(listeners, [entry["name"] for entry in lab.discover()])
+    print(listeners, [entry.name for entry in lab.discover()])
     room.wait(2)
     gus.private_chat("ana").send("from a chat server of my own")
 """

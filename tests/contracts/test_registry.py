@@ -100,7 +100,21 @@ async def test_a_claim_creates_the_account_and_shows_the_user(registry: Registry
     assert await registry.claim("ana", "s1", "127.0.0.1:7") == 1
     (entry,) = await registry.discover()
     assert (entry.name, entry.kind, entry.address) == ("ana", "private", "127.0.0.1:7")
-    assert (entry.source, entry.age) == ("registry", 0.0)
+    assert (entry.source, entry.incarnation) == ("registry", 1)
+
+
+async def test_what_is_known_of_a_user_is_as_old_as_its_last_renewal(
+    registry: Registry,
+) -> None:
+    life = await registry.claim("ana", "s1", "here")
+    (new,) = await registry.discover()
+    await asyncio.sleep(0.3)
+    (older,) = await registry.discover()
+    await registry.renew("ana", life)
+    (renewed,) = await registry.discover()
+    assert new.age < older.age
+    assert 0.3 <= older.age < registry.lease_seconds
+    assert renewed.age < older.age
     assert await registry.account_secret_ok("ana", "s1") is True
 
 

@@ -67,7 +67,7 @@ def told_at_once(chat: PrivateChat) -> None:
 
 
 def listed(lab: Lab, name: str) -> bool:
-    return name in {row["name"] for row in lab.discover()}
+    return name in {entry.name for entry in lab.discover()}
 
 
 def test_a_killed_peer_is_told_within_a_second_although_its_lease_lives(scene: Lab) -> None:
