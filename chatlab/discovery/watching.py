@@ -183,6 +183,8 @@ class RegistrySource:
         self._registry = registry
         self._hint = asyncio.Event()
         self._listening: asyncio.Task[None] | None = None
+        #: Whether hints are heard now.
+        self.subscribed = False
 
     async def look(self) -> Presences:
         """Ask."""
@@ -212,11 +214,13 @@ class RegistrySource:
             listener = Listener(redis, QUIET_SECONDS)
             try:
                 await listener.open([redis.key(CHANGES)])
+                self.subscribed = True
                 pause = BACKOFF_SECONDS[0]
                 while True:
                     self._hint.set()
                     await listener.take()
             except ChatlabError:  # meanwhile it is asked once a second
+                self.subscribed = False
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, longest)
             finally:
