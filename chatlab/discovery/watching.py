@@ -203,8 +203,8 @@ class RegistrySource:
         """How long until the first lease can end, within bounds. How long ago a user was
         heard of is its age."""
         lease = self._registry.lease_seconds
-        ages = [entry.age for entry in seen if entry.kind == "private"]
-        return min(max(lease - max(ages, default=0.0), LEAST_SECONDS), LOOK_SECONDS)
+        ends = [lease - entry.age for entry in seen if entry.kind == "private"]
+        return max(min([*ends, LOOK_SECONDS]), LEAST_SECONDS)
 
     async def _listen(self) -> None:
         """Pass on hints; a lost subscription is made again, and is a hint itself."""

@@ -337,7 +337,9 @@ class Lab:
         Args:
             via: ``broker-events`` (RabbitMQ's own events: users and the groups on it) or
                 ``registry`` (the name server, asked again when it hints at a change, when a
-                lease ends, and once a second: users and all groups).
+                lease ends, and once a second: users and all groups). A client that was
+                killed has left at once by the first, at the end of its lease by the second.
+                For one that is frozen the first waits, too: for heartbeats to be missed.
             on_change: also called with each change, on the background loop, so it must be
                 quick and may call nothing of the lab; a panel sets its traits there.
 
