@@ -30,7 +30,7 @@ from chatlab.amqp.connections import Connections
 from chatlab.amqp.consumer import Consumer, Delivery
 from chatlab.amqp.once import publish_once
 from chatlab.amqp.publisher import Outcome, Outgoing
-from chatlab.amqp.topology import Binding, Exchange, Queue
+from chatlab.amqp.topology import Binding, Exchange, ExchangeBinding, Queue
 
 __all__ = [
     "OUTSIDER",
@@ -41,6 +41,7 @@ __all__ = [
     "Delivery",
     "Depth",
     "Exchange",
+    "ExchangeBinding",
     "Outcome",
     "Outgoing",
     "Queue",

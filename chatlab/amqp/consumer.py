@@ -32,6 +32,8 @@ class Delivery(NamedTuple):
     body: bytes
     #: Where it came from; an acknowledgement is only good there.
     channel: Channel
+    #: Its routing key.
+    key: str = ""
 
     @property
     def attempt(self) -> int:
@@ -193,7 +195,8 @@ class Consumer:
             if self.stream and self._stopped:
                 return  # it will be read again
             delivery = Delivery(
-                method.delivery_tag, method.redelivered, properties, body, channel
+                *(method.delivery_tag, method.redelivered, properties, body, channel),
+                method.routing_key,
             )
             self._buffer.append(delivery)
             self._arrived.set()

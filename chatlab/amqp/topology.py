@@ -19,11 +19,13 @@ LEFT_MS = 60_000
 
 @dataclass(frozen=True)
 class Exchange:
-    """An exchange; ``kind`` is fanout, direct, topic or headers."""
+    """An exchange; ``kind`` is fanout, direct, topic or headers. ``auto_delete``: it goes with
+    the last that was bound to it."""
 
     name: str
     kind: str = "fanout"
     durable: bool = True
+    auto_delete: bool = False
 
     async def declare(self, channel: Channel) -> bool:
         """Create it, or check that it exists just so. Returns False: as a queue's."""
@@ -32,6 +34,7 @@ class Exchange:
             exchange=self.name,
             exchange_type=self.kind,
             durable=self.durable,
+            auto_delete=self.auto_delete,
         )
         return False
 
@@ -108,8 +111,27 @@ class Binding:
         )
 
 
-Thing = Exchange | Queue | Binding
-_ORDER = (Exchange, Queue, Binding)
+@dataclass(frozen=True)
+class ExchangeBinding:
+    """Messages of ``source`` go to the exchange ``exchange`` too."""
+
+    exchange: str
+    source: str
+    key: str = ""
+
+    async def declare(self, channel: Channel) -> bool:
+        """Bind; a second time changes nothing. Returns False: as a queue's."""
+        await channel.call(
+            "exchange_bind",
+            destination=self.exchange,
+            source=self.source,
+            routing_key=self.key,
+        )
+        return False
+
+
+Thing = Exchange | Queue | Binding | ExchangeBinding
+_ORDER = (Exchange, Queue, Binding, ExchangeBinding)
 
 
 class Topology:
@@ -146,7 +168,7 @@ class Topology:
 
 
 def queue_of(thing: Thing) -> str:
-    """The queue that ``thing`` is, or binds; empty for an exchange."""
+    """The queue that ``thing`` is, or binds; empty when it is none."""
     if isinstance(thing, Queue):
         return thing.name
     return thing.queue if isinstance(thing, Binding) else ""

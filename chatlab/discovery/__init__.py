@@ -4,12 +4,26 @@
     The name server in Redis: shared memory, every entry under a lease.
 ``management``
     RabbitMQ's management API: the broker's own view of queues, bindings and connections.
+``broker-events``
+    The same view, kept up to date by the events that RabbitMQ itself publishes.
+
+The first and the last can be followed live: see :mod:`chatlab.discovery.watching`.
 """
 
 from __future__ import annotations
 
-from chatlab.discovery.inquirer import WAYS, Inquirer
+from chatlab.discovery.inquirer import LIVE_WAYS, WAYS, Inquirer
 from chatlab.discovery.presence import Presence, Presences
 from chatlab.discovery.redis import Registry
+from chatlab.discovery.watching import Change, Changes
 
-__all__ = ["WAYS", "Inquirer", "Presence", "Presences", "Registry"]
+__all__ = [
+    "LIVE_WAYS",
+    "WAYS",
+    "Change",
+    "Changes",
+    "Inquirer",
+    "Presence",
+    "Presences",
+    "Registry",
+]

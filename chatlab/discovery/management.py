@@ -28,6 +28,8 @@ AGE = 0.1
 SOURCE = "management"
 #: Two requests, two answers.
 MESSAGES = 4
+#: What is asked of a binding.
+COLUMNS = "source,destination,destination_type,routing_key,arguments"
 
 
 async def discover(management: Management, vhost: str) -> Presences:
@@ -38,23 +40,32 @@ async def discover(management: Management, vhost: str) -> Presences:
             virtual host.
     """
     began = asyncio.get_running_loop().time()
-    exchanges, bindings = await asyncio.gather(
-        management.get("exchanges", vhost, columns="name,type"),
-        management.get(
-            "bindings", vhost, columns="source,destination,destination_type,arguments"
-        ),
-    )
-    if exchanges is None or bindings is None:
-        raise ServiceUnavailable(f"RabbitMQ has no virtual host {vhost}.")
+    groups, bindings = await snapshot(management, vhost)
     seconds = asyncio.get_running_loop().time() - began
-    groups = [e["name"] for e in exchanges if is_group(e["name"], e["type"])]
-    queues = [b for b in bindings if b["source"] and b["destination_type"] == "queue"]
     return Presences(
-        seen(groups, queues, source=SOURCE, age=AGE),
+        seen(groups, bindings, source=SOURCE, age=AGE),
         via=SOURCE,
         seconds=seconds,
         messages=MESSAGES,
     )
+
+
+async def snapshot(
+    management: Management, vhost: str
+) -> tuple[list[str], list[dict[str, Any]]]:
+    """The exchanges of groups, and the bindings of queues, as :func:`seen` takes them.
+
+    Raises:
+        ServiceUnavailable: as :func:`discover`.
+    """
+    exchanges, bindings = await asyncio.gather(
+        management.get("exchanges", vhost, columns="name,type"),
+        management.get("bindings", vhost, columns=COLUMNS),
+    )
+    if exchanges is None or bindings is None:
+        raise ServiceUnavailable(f"RabbitMQ has no virtual host {vhost}.")
+    groups = [e["name"] for e in exchanges if is_group(e["name"], e["type"])]
+    return groups, [b for b in bindings if b["source"] and b["destination_type"] == "queue"]
 
 
 def is_group(exchange: str, kind: str) -> bool:

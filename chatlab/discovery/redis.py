@@ -52,6 +52,8 @@ from chatlab.services.addresses import ServerAddress, to_dict
 SOURCE = "registry"
 #: A question and its answer.
 MESSAGES = 2
+#: The channel (below the prefix) on which the scripts hint that presences or groups changed.
+CHANGES = "changes"
 #: The backend of a group whose first member did not name one.
 DEFAULT_BACKEND = "rabbitmq-durable"
 #: A ticket is good for so long, in ms.
@@ -124,7 +126,7 @@ class Registry:
         digest = _digest(secret)
         (mine,) = await self._run(
             scripts.CLAIM,
-            ["accounts", "users", "leases"],
+            ["accounts", "users", "leases", CHANGES],
             *(name, digest, address),
             *("" if incarnation is None else incarnation, self._lease_ms),
         )
@@ -162,7 +164,7 @@ class Registry:
             args += (name, incarnation, *self._claims[name, incarnation])
         if not names:
             return {}
-        keys = ["accounts", "users", "leases"]
+        keys = ["accounts", "users", "leases", CHANGES]
         (newest,) = await self._run(scripts.RENEW, keys, self._lease_ms, *args)
         return {
             name: _taken(name, newer)
@@ -172,7 +174,7 @@ class Registry:
 
     async def depart(self, name: str, incarnation: int) -> None:
         """End the presence, if it is still this life's."""
-        await self._run(scripts.DEPART, ["users", "leases"], name, incarnation)
+        await self._run(scripts.DEPART, ["users", "leases", CHANGES], name, incarnation)
 
     async def find_user(self, name: str) -> str | None:
         """The address at which a user who is there claimed its presence; ``None`` when it is
@@ -259,7 +261,7 @@ class Registry:
         """
         (found,) = await self._run(
             scripts.OPEN_GROUP,
-            ["groups"],
+            ["groups", CHANGES],
             *(group, backend or "", DEFAULT_BACKEND),
         )
         self._backends[group] = found
@@ -287,7 +289,7 @@ class Registry:
             raise InvalidInput(f"The group {group} was not opened here.")
         await self._run(
             scripts.ENTER_GROUP,
-            ["groups", f"members:{group}"],
+            ["groups", f"members:{group}", CHANGES],
             *(group, self._backends[group], member, incarnation, int(connected)),
         )
 
@@ -300,7 +302,7 @@ class Registry:
             incarnation: when given, a newer life's membership is left alone.
         """
         newest = "" if incarnation is None else incarnation
-        keys = ["groups", f"members:{group}"]
+        keys = ["groups", f"members:{group}", CHANGES]
         await self._run(scripts.LEAVE_GROUP, keys, group, member, newest)
 
     async def group_members(self, group: str) -> dict[str, bool]:

@@ -5,6 +5,9 @@ free part last: ``accounts`` holds "digest newest-life", ``users`` "life since a
 0: departed, and then when instead of where), ``groups`` "since backend", ``members:*`` "life
 connected", ``servers`` "end address", ``ticket:*`` "caller life peer proof". Times are in ms
 of Redis' clock.
+
+What changes who is there is published on the channel ``changes``, which those scripts get
+after their keys: an empty message, only a hint to ask again.
 """
 
 from __future__ import annotations
@@ -14,6 +17,12 @@ from chatlab.resp import Script
 _NOW = """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+"""
+
+_TELL = """
+local function tell(channel)  -- whoever may not publish may do all else
+  if channel then redis.pcall('PUBLISH', channel, '') end
+end
 """
 
 _USER = """
@@ -48,10 +57,11 @@ if digest ~= ARGV[2] then return {'IN USE', ARGV[1]} end
 return {'OK'}
 """)
 
-#: accounts, users, leases | name, digest, address, life or '', lease
+#: accounts, users, leases, changes | name, digest, address, life or '', lease
 CLAIM = Script(
     _NOW
     + _USER
+    + _TELL
     + """
 local name = ARGV[1]
 local account = redis.call('HGET', KEYS[1], name) or ARGV[2] .. ' 0'
@@ -66,6 +76,7 @@ if life ~= mine or since == 0 or ends <= now then since = now end
 redis.call('HSET', KEYS[1], name, digest .. ' ' .. mine)
 redis.call('HSET', KEYS[2], name, mine .. ' ' .. since .. ' ' .. ARGV[3])
 redis.call('ZADD', KEYS[3], now + ARGV[5], name)
+tell(KEYS[4])
 return {'OK', mine}
 """
 )
@@ -135,13 +146,14 @@ return {'OK', tonumber(life), proof}
 """
 )
 
-#: accounts, users, leases | lease, then for each: name, life, digest, address.
+#: accounts, users, leases, changes | lease, then for each: name, life, digest, address.
 #: For each 0, or the newer life that holds the name.
 RENEW = Script(
     _NOW
     + _USER
+    + _TELL
     + """
-local answer = {}
+local answer, back = {}, false
 for i = 2, #ARGV, 4 do
   local name, mine = ARGV[i], tonumber(ARGV[i + 1])
   local account = redis.call('HGET', KEYS[1], name) or ARGV[i + 2] .. ' 0'
@@ -156,35 +168,44 @@ for i = 2, #ARGV, 4 do
       redis.call('HSET', KEYS[1], name, digest .. ' ' .. mine)
       redis.call('HSET', KEYS[2], name, mine .. ' ' .. now .. ' ' .. ARGV[i + 3])
     end
-    if since > 0 then redis.call('ZADD', KEYS[3], now + ARGV[1], name) end
+    if since > 0 then
+      local ends = tonumber(redis.call('ZSCORE', KEYS[3], name) or 0)
+      back = back or life ~= mine or ends <= now
+      redis.call('ZADD', KEYS[3], now + ARGV[1], name)
+    end
     answer[#answer + 1] = 0
   end
 end
+if back then tell(KEYS[4]) end
 return {'OK', answer}
 """
 )
 
-#: users, leases | name, life
+#: users, leases, changes | name, life
 DEPART = Script(
     _NOW
     + _USER
+    + _TELL
     + """
 if user(redis.call('HGET', KEYS[1], ARGV[1])) == tonumber(ARGV[2]) then
   redis.call('HSET', KEYS[1], ARGV[1], ARGV[2] .. ' 0 ' .. now)
   redis.call('ZREM', KEYS[2], ARGV[1])
+  tell(KEYS[3])
 end
 return {'OK'}
 """
 )
 
-#: groups | group, backend or '', backend of a new group by default
+#: groups, changes | group, backend or '', backend of a new group by default
 OPEN_GROUP = Script(
     _NOW
+    + _TELL
     + """
 local entry = redis.call('HGET', KEYS[1], ARGV[1])
 if not entry then
   entry = now .. ' ' .. (ARGV[2] ~= '' and ARGV[2] or ARGV[3])
   redis.call('HSET', KEYS[1], ARGV[1], entry)
+  tell(KEYS[2])
 end
 local backend = string.match(entry, '^%d+ (.*)$')
 if ARGV[2] ~= '' and ARGV[2] ~= backend then
@@ -194,10 +215,11 @@ return {'OK', backend}
 """
 )
 
-#: groups, members | group, backend, member, life, connected. The group may have ended
+#: groups, members, changes | group, backend, member, life, connected. The group may have ended
 #: between open and enter, when its last member left: then it begins again.
 ENTER_GROUP = Script(
     _NOW
+    + _TELL
     + """
 redis.call('HSETNX', KEYS[1], ARGV[1], now .. ' ' .. ARGV[2])
 local backend = string.match(redis.call('HGET', KEYS[1], ARGV[1]), '^%d+ (.*)$')
@@ -206,19 +228,24 @@ local entry = redis.call('HGET', KEYS[2], ARGV[3])
 local newest = tonumber(string.match(entry or '0 0', '^(%d+)'))
 if newest > tonumber(ARGV[4]) then return {'TAKEN', ARGV[3], newest} end
 redis.call('HSET', KEYS[2], ARGV[3], ARGV[4] .. ' ' .. ARGV[5])
+tell(KEYS[3])
 return {'OK'}
 """
 )
 
-#: groups, members | group, member, newest life that may go or ''
-LEAVE_GROUP = Script("""
+#: groups, members, changes | group, member, newest life that may go or ''
+LEAVE_GROUP = Script(
+    _TELL
+    + """
 local life = string.match(redis.call('HGET', KEYS[2], ARGV[2]) or '0 0', '^(%d+)')
 if ARGV[3] == '' or tonumber(life) <= tonumber(ARGV[3]) then
   redis.call('HDEL', KEYS[2], ARGV[2])
 end
 if redis.call('EXISTS', KEYS[2]) == 0 then redis.call('HDEL', KEYS[1], ARGV[1]) end
+tell(KEYS[3])
 return {'OK'}
-""")
+"""
+)
 
 #: members, users, leases
 GROUP_MEMBERS = Script(_NOW + _USER + _MEMBERS + "return {'OK', members(unpack(KEYS))}")

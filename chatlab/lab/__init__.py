@@ -9,5 +9,6 @@ from chatlab.lab.chats import Chat, GroupChat, InsultChannel, PrivateChat
 from chatlab.lab.lab import Lab
 from chatlab.lab.scene import Scene
 from chatlab.lab.users import User
+from chatlab.lab.watching import Watch
 
-__all__ = ["Chat", "GroupChat", "InsultChannel", "Lab", "PrivateChat", "Scene", "User"]
+__all__ = ["Chat", "GroupChat", "InsultChannel", "Lab", "PrivateChat", "Scene", "User", "Watch"]

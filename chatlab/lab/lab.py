@@ -14,12 +14,12 @@ import contextlib
 import queue
 import secrets
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from chatlab import messages as m
 from chatlab.client import new_secret
-from chatlab.discovery import WAYS, Inquirer, Presences, Registry
+from chatlab.discovery import LIVE_WAYS, WAYS, Change, Inquirer, Presences, Registry
 from chatlab.errors import InvalidInput, LabClosed, WaitTimeout
 from chatlab.groups import memory
 from chatlab.journal import Journal, Row, now
@@ -33,6 +33,7 @@ from chatlab.lab.servers import Servers
 from chatlab.lab.settle import Due, Settled
 from chatlab.lab.settle import rows as due_rows
 from chatlab.lab.users import PRIVATE_BACKENDS, User
+from chatlab.lab.watching import Watch
 from chatlab.loop import BackgroundLoop
 from chatlab.private.direct import DIRECT
 from chatlab.resp import Redis
@@ -72,7 +73,10 @@ class Lab:
         self._redis = Redis(lease.redis, deadline=settings.send_seconds)
         self._registry = Registry(self._redis, settings.lease_seconds)
         self._management = Management(lease.rabbitmq.watched())
-        self._inquirer = Inquirer(self._registry, lease.rabbitmq)
+        self._inquirer = Inquirer(
+            self._registry, lease.rabbitmq, heartbeat=settings.heartbeat_seconds
+        )
+        self._watches: list[Watch] = []
         self._servers = Servers(lease, self._registry, settings)
         self._in_use: list[str] = []
         self.current = self._new_scene(name)
@@ -183,6 +187,8 @@ class Lab:
     async def _close(self) -> None:
         await asyncio.gather(*(seat.close() for seat in self._seats.values()))
         await self._servers.close()
+        over = LabClosed(f"The lab {self.name} has been closed.")
+        await asyncio.gather(*(watch._end(over) for watch in self._watches[:]))
         await self._inquirer.close()
         await self._redis.close()
         await self._lease.close()
@@ -313,10 +319,36 @@ class Lab:
         """Who and what is there: users and groups.
 
         Args:
-            via: ``registry`` (the shared name server in Redis) or ``management``
-                (RabbitMQ's management API).
+            via: ``registry`` (the shared name server in Redis), ``management`` (RabbitMQ's
+                management API) or ``broker-events`` (what RabbitMQ has told so far: nobody
+                is asked).
         """
         return self._call(self._inquirer.discover(via))
+
+    def watch(
+        self,
+        via: str = LIVE_WAYS[0],
+        *,
+        on_change: Callable[[Change], object] | None = None,
+    ) -> Watch:
+        """Follow who comes and leaves, from now on, through scenes (at one, all leave and
+        come again) until it or the lab is closed.
+
+        Args:
+            via: ``broker-events`` (RabbitMQ's own events: users and the groups on it) or
+                ``registry`` (the name server, asked again when it hints at a change, when a
+                lease ends, and once a second: users and all groups). A client that was
+                killed has left at once by the first, at the end of its lease by the second.
+                For one that is frozen the first waits, too: for heartbeats to be missed.
+            on_change: also called with each change, on the background loop, so it must be
+                quick and may call nothing of the lab; a panel sets its traits there.
+
+        Raises:
+            NotPossible, ServiceUnavailable: what that way needs is not there.
+        """
+        watch = Watch(self, via, on_change)
+        self._call(watch._begin(self._inquirer))
+        return watch
 
     def settle(self, timeout: float = 5.0) -> Settled:
         """Wait until nothing deliverable is left, and until connections that were lost are

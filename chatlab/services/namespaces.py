@@ -37,6 +37,11 @@ TO_WATCH = {
 TO_LIST = {"configure": "^$", "write": "^$", "read": "^$"}
 
 
+def events_of(rabbitmq: RabbitAddress) -> str:
+    """Begins the name of what a lab has in :data:`EVENTS_VHOST`."""
+    return f"{EVENTS}/{rabbitmq.vhost}/"
+
+
 @dataclass(frozen=True)
 class Namespace:
     """What one lab has on a RabbitMQ and on a Redis."""
@@ -107,7 +112,10 @@ async def remove(space: Namespace) -> None:
     Raises:
         ServiceUnavailable, SendUncertain: a broker does not answer; all was tried.
     """
-    await _all(_remove_vhost(space), _remove_keys(space, ()), _remove_monitor(space))
+    await _all(
+        *(_remove_vhost(space), _remove_keys(space, ())),
+        *(_remove_monitor(space), _remove_watchers(space)),
+    )
 
 
 async def _all(*works: Coroutine[Any, Any, None]) -> None:
@@ -134,6 +142,16 @@ async def _remove_monitor(space: Namespace) -> None:
     if space.administrator is not None:
         management = Management(space.administrator, DEADLINE_SECONDS)
         await management.delete("users", space.rabbitmq.monitor)
+
+
+async def _remove_watchers(space: Namespace) -> None:
+    """The exchanges of the lab's watchers. They go with their watcher, but for one that was
+    killed before anything was bound to its exchange."""
+    if space.administrator is not None:
+        management = Management(space.administrator, DEADLINE_SECONDS)
+        for row in await management.get("exchanges", EVENTS_VHOST, columns="name") or ():
+            if row["name"].startswith(events_of(space.rabbitmq)):
+                await management.delete("exchanges", EVENTS_VHOST, row["name"])
 
 
 async def _remove_keys(space: Namespace, keep: Collection[str]) -> None:

@@ -17,7 +17,7 @@ from chatlab.amqp.codec import OUTSIDER
 from chatlab.amqp.errors import REFUSALS, Forced, Lost, NotYet, Refused, from_code
 from chatlab.amqp.ghosts import older
 from chatlab.amqp.limits import raise_file_limit
-from chatlab.amqp.topology import Topology
+from chatlab.amqp.topology import ExchangeBinding, Topology
 from chatlab.amqp.wire import Properties
 from chatlab.errors import ChatClosed, ChatlabError, ServiceUnavailable, Taken
 from chatlab.messages import Message
@@ -27,10 +27,11 @@ from chatlab.messages import Message
 
 def test_a_topology_declares_the_ends_of_a_binding_first_and_each_thing_once() -> None:
     topology = Topology()
-    things = [Binding("q", "x"), Queue("q"), Exchange("x"), Queue("p"), Queue("q")]
+    to_exchange, to_queue = ExchangeBinding("x", "y"), Binding("q", "x")
+    things = [to_exchange, to_queue, Queue("q"), Exchange("x"), Queue("p"), Queue("q")]
     for thing in things:
         topology.add(thing)
-    assert list(topology) == [Exchange("x"), Queue("q"), Queue("p"), Binding("q", "x")]
+    assert list(topology) == [Exchange("x"), Queue("q"), Queue("p"), to_queue, to_exchange]
 
 
 def test_forgetting_a_queue_forgets_its_bindings_and_nothing_else() -> None:
@@ -269,9 +270,8 @@ class FakeChannel:
 
     def arrive(self, *tags: int) -> None:
         for tag in tags:
-            self.deliver(
-                None, SimpleNamespace(delivery_tag=tag, redelivered=False), Properties(), b""
-            )
+            how = SimpleNamespace(delivery_tag=tag, redelivered=False, routing_key="key")
+            self.deliver(None, how, Properties(), b"")
 
 
 async def attached(**options: Any) -> tuple[Consumer, FakeChannel]:
