@@ -58,6 +58,9 @@ DEFAULT_BACKEND = "rabbitmq-durable"
 TICKET_MS = 10_000
 #: A lease is renewed this many times in its time, so that one lost renewal is no harm.
 RENEWALS = 3
+#: Most leases renewed by one script: while it runs, some milliseconds, Redis does nothing else,
+#: and Lua cannot pass on more than a few thousand arguments.
+BATCH_LIVES = 1_000
 
 
 class Registry:
@@ -79,6 +82,13 @@ class Registry:
         self._claims: dict[tuple[str, int], tuple[str, str]] = {}
         self._backends: dict[str, str] = {}
         self._servers: dict[tuple[str, str], tuple[ServerAddress, bool]] = {}
+
+    def sibling(self) -> Registry:
+        """Another client over the same connection: what one of them has claimed, the other
+        can renew, too; what it knows of groups and servers is its own."""
+        made = Registry(self.redis, self.lease_seconds)
+        made._claims = self._claims
+        return made
 
     # Accounts: a name and the hash of a secret, for as long as the lab lives.
 
@@ -144,31 +154,28 @@ class Registry:
         for error in lost.values():
             raise error
 
-    async def renew_many(self, lives: Iterable[tuple[str, int]]) -> dict[str, Taken]:
-        """Extend many leases in one round trip.
+    async def renew_many(
+        self, lives: Iterable[tuple[str, int]]
+    ) -> dict[tuple[str, int], Taken]:
+        """Extend many leases, :data:`BATCH_LIVES` in one round trip.
 
         Returns:
-            For each name that a newer life holds, the error that ``renew`` would raise.
+            For each life whose name a newer one holds, the error that ``renew`` would raise.
 
         Raises:
             InvalidInput: this registry has not claimed one of these lives.
         """
-        args: list[str | int] = []
-        names: list[str] = []
-        for name, incarnation in lives:
-            if (name, incarnation) not in self._claims:
-                raise InvalidInput(f"Life {incarnation} of {name} was not claimed here.")
-            names.append(name)
-            args += (name, incarnation, *self._claims[name, incarnation])
-        if not names:
-            return {}
+        lives = list(lives)
+        words = [f"{name} {life} {' '.join(self._claimed(name, life))}" for name, life in lives]
+        lost: dict[tuple[str, int], Taken] = {}
         keys = ["accounts", "users", "leases"]
-        (newest,) = await self._run(scripts.RENEW, keys, self._lease_ms, *args)
-        return {
-            name: _taken(name, newer)
-            for name, newer in zip(names, newest, strict=True)
-            if newer
-        }
+        for first in range(0, len(lives), BATCH_LIVES):
+            batch = words[first : first + BATCH_LIVES]
+            (over,) = await self._run(scripts.RENEW, keys, self._lease_ms, *batch)
+            for index, newest in zip(over[::2], over[1::2], strict=True):
+                life = lives[first + index]
+                lost[life] = _taken(life[0], newest)
+        return lost
 
     async def depart(self, name: str, incarnation: int) -> None:
         """End the presence, if it is still this life's."""
@@ -196,7 +203,7 @@ class Registry:
             Taken: a newer incarnation holds the name.
             InvalidInput: this registry has not claimed that life.
         """
-        digest = self._digest_of(name, incarnation)
+        digest, _ = self._claimed(name, incarnation)
         ticket, proof = secrets.token_hex(16), secrets.token_hex(16)
         keys = ["accounts", f"ticket:{ticket}"]
         args = (name, digest, incarnation, peer, proof, TICKET_MS)
@@ -216,15 +223,20 @@ class Registry:
             Taken: a newer incarnation of ``name`` holds it.
             InvalidInput: this registry has not claimed that life.
         """
-        digest = self._digest_of(name, incarnation)
+        digest, _ = self._claimed(name, incarnation)
         keys = ["accounts", f"ticket:{ticket}"]
         found = await self._run(scripts.REDEEM_TICKET, keys, caller, name, digest, incarnation)
         return (found[0], found[1]) if found else None
 
-    def _digest_of(self, name: str, incarnation: int) -> str:
+    def check_claimed(self, name: str, incarnation: int) -> None:
+        """Raises InvalidInput when this registry has not claimed that life."""
+        self._claimed(name, incarnation)
+
+    def _claimed(self, name: str, incarnation: int) -> tuple[str, str]:
+        """Digest and address of a life."""
         if (name, incarnation) not in self._claims:
             raise InvalidInput(f"Life {incarnation} of {name} was not claimed here.")
-        return self._claims[name, incarnation][0]
+        return self._claims[name, incarnation]
 
     async def keep_alive(
         self, name: str, incarnation: int, on_lost: Callable[[ChatlabError], None]

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from chatlab import messages as m
 from chatlab.client import new_secret
 from chatlab.discovery import WAYS, Inquirer, Presences, Registry
+from chatlab.discovery.leases import LeaseKeeper
 from chatlab.errors import InvalidInput, LabClosed, WaitTimeout
 from chatlab.groups import memory
 from chatlab.journal import Journal, Row, now
@@ -71,6 +72,8 @@ class Lab:
         self._secrets: dict[str, str] = {}
         self._redis = Redis(lease.redis, deadline=settings.send_seconds)
         self._registry = Registry(self._redis, settings.lease_seconds)
+        # With links a cut must be felt by the lease: each user renews through its own.
+        self.keeper = None if links else LeaseKeeper(self._registry)
         self._management = Management(lease.rabbitmq.watched())
         self._inquirer = Inquirer(self._registry, lease.rabbitmq)
         self._servers = Servers(lease, self._registry, settings)
@@ -184,6 +187,8 @@ class Lab:
         await asyncio.gather(*(seat.close() for seat in self._seats.values()))
         await self._servers.close()
         await self._inquirer.close()
+        if self.keeper is not None:
+            await self.keeper.close()
         await self._redis.close()
         await self._lease.close()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 
@@ -179,6 +180,39 @@ async def test_an_expired_presence_disappears_at_its_lease_and_not_before(
     assert answered >= before + LEASE - 0.001, "gone although its lease lived"
 
 
+async def test_a_client_whose_clock_is_wrong_is_there_as_long_as_any_other(
+    redis: Redis, registry: Registry, other: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every expiry is judged by Redis' own clock."""
+    true_time, true_ns = time.time, time.time_ns
+    for wrong in (-86_400, 86_400):
+        with monkeypatch.context() as patch:
+            patch.setattr(time, "time", lambda wrong=wrong: true_time() + wrong)
+            patch.setattr(time, "time_ns", lambda wrong=wrong: true_ns() + wrong * 10**9)
+            before = await redis_clock(redis)
+            life = await registry.claim("ana", "s1", "here")
+            await registry.renew("ana", life)
+            await registry.register_server("mailbox-redis", at(1), "t1")
+            await registry.open_group("sd")
+            await registry.enter_group("sd", "ana", life, connected=True)
+        ana, sd = await other.discover()
+        assert (ana.name, sd.members) == ("ana", ("ana",))
+        for entry in (ana, sd):
+            assert before - 0.001 <= (entry.since or 0) <= await redis_clock(redis)
+        assert await other.find_server("mailbox-redis") == at(1)
+        await until(lambda: is_gone(other))
+        assert await redis_clock(redis) >= before + LEASE - 0.001
+        assert (await other.group_members("sd")) == {"ana": False}
+        assert await other.account_exists("ana"), "an account stays when its presence ends"
+        await other.leave_group("sd", "ana")
+
+
+async def is_gone(registry: Registry) -> bool:
+    """Whether neither ana nor the chat server is there any more."""
+    there = await registry.find_user("ana"), await registry.find_server("mailbox-redis")
+    return there == (None, None)
+
+
 async def test_a_renewal_extends_the_lease_from_now(registry: Registry, redis: Redis) -> None:
     life = await registry.claim("ana", "s1", "here")
     begun = await redis_clock(redis)
@@ -239,8 +273,8 @@ async def test_many_are_renewed_in_one_round_trip(registry: Registry, other: Reg
     lives = [(name, await registry.claim(name, "s", name)) for name in ("ana", "bob", "eva")]
     await other.claim("bob", "s", "elsewhere")
     lost = await registry.renew_many(lives)
-    assert list(lost) == ["bob"]
-    assert isinstance(lost["bob"], Taken)
+    assert list(lost) == [("bob", 1)]
+    assert isinstance(lost["bob", 1], Taken)
     assert await registry.renew_many([]) == {}
     with pytest.raises(InvalidInput, match="dan"):
         await registry.renew_many([("dan", 1)])
