@@ -4,6 +4,9 @@
     The name server in Redis: shared memory, every entry under a lease.
 ``management``
     RabbitMQ's management API: the broker's own view of queues, bindings and connections.
+``as-reported``
+    Two hashes in Redis without leases or owners, as in the original report: the baseline
+    that keeps ghosts.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from chatlab.discovery import management
+from chatlab.discovery import as_reported, management
 from chatlab.discovery.presence import Presences
 from chatlab.discovery.redis import Registry
 from chatlab.errors import InvalidInput
@@ -16,7 +16,7 @@ from chatlab.services.addresses import RabbitAddress
 from chatlab.services.management import Management
 
 #: The ways there are, the default first.
-WAYS = ("registry", "management")
+WAYS = ("registry", "management", "as-reported")
 
 
 class Inquirer:
@@ -34,6 +34,7 @@ class Inquirer:
         self._ways: dict[str, Callable[..., Awaitable[Presences]]] = {
             "registry": self._by_registry,
             "management": self._by_management,
+            "as-reported": self._as_reported,
         }
 
     async def discover(self, via: str = WAYS[0], **options: Any) -> Presences:
@@ -54,6 +55,9 @@ class Inquirer:
 
     async def _by_management(self) -> Presences:
         return await management.discover(self._management, self._vhost)
+
+    async def _as_reported(self) -> Presences:
+        return await as_reported.discover(self._registry.redis)
 
     async def close(self) -> None:
         """Give up what was opened."""

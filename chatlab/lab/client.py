@@ -19,7 +19,7 @@ from chatlab import messages as m
 from chatlab.amqp import Connections
 from chatlab.backends import shared_text
 from chatlab.client import Life
-from chatlab.discovery import Registry
+from chatlab.discovery import Registry, as_reported
 from chatlab.discovery.announcement import announce
 from chatlab.discovery.leases import LeaseKeeper
 from chatlab.errors import ChatClosed, ChatlabError, ServiceUnavailable
@@ -143,6 +143,7 @@ class Client:
             self._succeeding = asyncio.create_task(direct.succeed(older))
         self._connections = Connections(self._life)
         self._keep_lease(incarnation)
+        await as_reported.enter(self._registry.redis, as_reported.USERS, t.user, where)
         # Without RabbitMQ there are still private chats; it is declared on recovery.
         with contextlib.suppress(ServiceUnavailable):
             await announce(self._connections.consuming, self._life, where)
@@ -225,14 +226,22 @@ class Client:
         member = self._member(name)
         if not member.connected:
             await member.connect()
+            await as_reported.enter(self._registry.redis, as_reported.GROUPS, name, name)
 
     async def disconnect(self, name: str) -> None:
         """Stop receiving; what a durable queue gets from now on waits."""
+        await self._off(name)
         await self._member(name).disconnect()
 
     async def unsubscribe(self, name: str) -> None:
         """Leave for good: queue and binding are deleted."""
+        await self._off(name)
         await self._member(name).unsubscribe()
+
+    async def _off(self, name: str) -> None:
+        """As reported: who is about to leave a group removes it for all."""
+        if self._member(name).connected:
+            await as_reported.leave(self._registry.redis, as_reported.GROUPS, name)
 
     def _member(self, name: str) -> GroupMember:
         if name not in self._groups:
@@ -317,6 +326,9 @@ class Client:
         """Go offline: say goodbye everywhere. The life stays, for the next ``begin``."""
         if self._life is None:
             return
+        work = [self._off(name) for name in self._groups]
+        work.append(as_reported.leave(self._registry.redis, as_reported.USERS, self.life.user))
+        await asyncio.gather(*work)
         work = [member.close() for member in self._groups.values()]
         work += [box.close() for box in self._chats.values()]
         if self._insults is not None:

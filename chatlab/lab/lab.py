@@ -318,8 +318,8 @@ class Lab:
         """Who and what is there: users and groups.
 
         Args:
-            via: ``registry`` (the shared name server in Redis) or ``management``
-                (RabbitMQ's management API).
+            via: ``registry`` (the shared name server in Redis), ``management``
+                (RabbitMQ's management API) or ``as-reported`` (hashes without leases).
         """
         return self._call(self._inquirer.discover(via))
 
