@@ -10,7 +10,7 @@ key (below the prefix)    type    content
 ``members:<group>``       hash    member -> its life, and whether it is connected
 ``positions:<group>``     hash    member -> its life, and how far it has read the log
 ``agreed``                hash    what the first in a scene chose -> since when, and what
-``servers``               hash    kind and token -> when it ends, and the address as JSON
+``servers``               hash    kind and token -> when it ends; address, machine as JSON
 ``ticket:<random>``       string  who calls, in which life, whom, and a proof; expires
 ========================  ======  ====================================================
 
@@ -48,6 +48,7 @@ from chatlab.errors import (
 )
 from chatlab.resp import Redis, Script, mapped
 from chatlab.services.addresses import ServerAddress, to_dict
+from chatlab.services.machine import is_loopback, machine_id
 
 SOURCE = "registry"
 #: A question and its answer.
@@ -387,7 +388,7 @@ class Registry:
 
     async def _renew_server(self, kind: str, token: str, *, first: bool) -> None:
         address, sole = self._servers[kind, token]
-        text = json.dumps(to_dict(address))
+        text = json.dumps(to_dict(address) | {"machine": machine_id()})
         args = (kind, token, text, self._lease_ms, int(first), int(sole))
         await self._run(scripts.RENEW_SERVER, ["servers"], *args)
 
@@ -397,12 +398,16 @@ class Registry:
         await self._run(scripts.FORGET_SERVER, ["servers"], kind, token)
 
     async def servers_of(self, kind: str) -> dict[str, ServerAddress]:
-        """The servers of this kind whose leases live: token -> address."""
+        """The servers of this kind whose leases live: token -> address. Of another computer
+        only those that listen on more than its own loopback interface."""
         (flat,) = await self._run(scripts.SERVERS_OF, ["servers"], kind)
-        return {
-            token: ServerAddress(**json.loads(text))
-            for token, text in zip(flat[::2], flat[1::2], strict=True)
-        }
+        found = {}
+        for token, text in zip(flat[::2], flat[1::2], strict=True):
+            fields = json.loads(text)
+            machine, address = fields.pop("machine"), ServerAddress(**fields)
+            if machine == machine_id() or not is_loopback(address.host):
+                found[token] = address
+        return found
 
     async def find_server(self, kind: str, avoid: Collection[str] = ()) -> ServerAddress | None:
         """One of the servers of this kind, at random; ``None`` when there is none alive.

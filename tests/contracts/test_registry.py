@@ -629,6 +629,25 @@ async def test_servers_of_one_kind_share_the_load_and_leave_each_other_alone(
         await registry.renew_server("mailbox-redis", "t1")
 
 
+async def test_a_server_on_another_computers_loopback_is_not_found(
+    registry: Registry, other: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    public = ServerAddress(host="192.0.2.1", port=3)
+    with monkeypatch.context() as patch:
+        patch.setattr("chatlab.discovery.redis.machine_id", lambda: "another")
+        for number, host in enumerate(("127.0.0.1", "localhost", "::1", "127.1.2.3")):
+            address = ServerAddress(host=host, port=4)
+            await other.register_server("mailbox-redis", address, f"loopback-{number}")
+        assert len(await other.servers_of("mailbox-redis")) == 4
+        assert await registry.find_server("mailbox-redis") is not None
+    assert await registry.servers_of("mailbox-redis") == {}
+    assert await registry.find_server("mailbox-redis") is None
+    await other.register_server("mailbox-redis", public, "public")
+    assert await registry.servers_of("mailbox-redis") == {"public": public}
+    await registry.register_server("mailbox-redis", at(1), "t1")
+    assert set(await registry.servers_of("mailbox-redis")) == {"public", "t1"}
+
+
 async def test_one_that_did_not_answer_is_the_answer_only_when_there_is_no_other(
     registry: Registry,
 ) -> None:
