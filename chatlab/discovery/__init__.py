@@ -6,8 +6,12 @@
     RabbitMQ's management API: the broker's own view of queues, bindings and connections.
 ``broker-events``
     The same view, kept up to date by the events that RabbitMQ itself publishes.
+``as-reported``
+    Two hashes in Redis without leases or owners, as in the original report: the baseline
+    that keeps ghosts.
 
-The first and the last can be followed live: see :mod:`chatlab.discovery.watching`.
+``registry`` and ``broker-events`` can be followed live: see
+:mod:`chatlab.discovery.watching`.
 """
 
 from __future__ import annotations

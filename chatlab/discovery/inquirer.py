@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from chatlab.discovery import broker_events, management
+from chatlab.discovery import as_reported, broker_events, management
 from chatlab.discovery.broker_events import BrokerView
 from chatlab.discovery.presence import Presences
 from chatlab.discovery.redis import Registry
@@ -18,7 +18,7 @@ from chatlab.services.addresses import RabbitAddress
 from chatlab.services.management import Management
 
 #: The ways there are, the default first.
-WAYS = ("registry", "management", "broker-events")
+WAYS = ("registry", "management", "broker-events", "as-reported")
 #: Those that follow what changes.
 LIVE_WAYS = ("broker-events", "registry")
 
@@ -43,6 +43,7 @@ class Inquirer:
             "registry": self._by_registry,
             "management": self._by_management,
             "broker-events": self._by_broker_events,
+            "as-reported": self._as_reported,
         }
 
     async def discover(self, via: str = WAYS[0], **options: Any) -> Presences:
@@ -67,6 +68,9 @@ class Inquirer:
     async def _by_broker_events(self) -> Presences:
         await self._view.open()
         return self._view.presences()
+
+    async def _as_reported(self) -> Presences:
+        return await as_reported.discover(self._registry.redis)
 
     async def source(self, via: str = LIVE_WAYS[0]) -> Source:
         """What a :class:`~chatlab.discovery.watching.Follower` needs to follow what changes,

@@ -5,6 +5,7 @@ The answer, :class:`Presences`, is a list of them that also tells how it was com
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
@@ -33,7 +34,7 @@ class Presence:
     since: float | None = None
     #: Which way of asking said so: ``registry``, ``management``, ….
     source: str = ""
-    #: At most so many seconds old is what the source knows.
+    #: At most so many seconds old is what the source knows; infinite: nothing limits it.
     age: float = 0.0
     #: Which life of the user's client it is, where the source knows it.
     incarnation: int | None = None
@@ -101,4 +102,6 @@ class Presences(list[Presence]):
 
 def _row(entry: Presence) -> dict[str, Any]:
     since = time.strftime("%H:%M:%S", time.localtime(entry.since)) if entry.since else None
-    return {**{f.name: getattr(entry, f.name) for f in fields(entry)}, "since": since}
+    age = entry.age if math.isfinite(entry.age) else "unknown"
+    known = {f.name: getattr(entry, f.name) for f in fields(entry)}
+    return {**known, "since": since, "age": age}

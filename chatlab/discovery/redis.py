@@ -10,7 +10,7 @@ key (below the prefix)    type    content
 ``members:<group>``       hash    member -> its life, and whether it is connected
 ``positions:<group>``     hash    member -> its life, and how far it has read the log
 ``agreed``                hash    what the first in a scene chose -> since when, and what
-``servers``               hash    kind and token -> when it ends, and the address as JSON
+``servers``               hash    kind and token -> when it ends; address, machine as JSON
 ``ticket:<random>``       string  who calls, in which life, whom, and a proof; expires
 ========================  ======  ====================================================
 
@@ -48,6 +48,7 @@ from chatlab.errors import (
 )
 from chatlab.resp import Redis, Script, mapped
 from chatlab.services.addresses import ServerAddress, to_dict
+from chatlab.services.machine import is_loopback, machine_id
 
 SOURCE = "registry"
 #: A question and its answer.
@@ -60,6 +61,9 @@ DEFAULT_BACKEND = "rabbitmq-durable"
 TICKET_MS = 10_000
 #: A lease is renewed this many times in its time, so that one lost renewal is no harm.
 RENEWALS = 3
+#: Most leases renewed by one script: while it runs, some milliseconds, Redis does nothing else,
+#: and Lua cannot pass on more than a few thousand arguments.
+BATCH_LIVES = 1_000
 
 
 class Registry:
@@ -81,6 +85,13 @@ class Registry:
         self._claims: dict[tuple[str, int], tuple[str, str]] = {}
         self._backends: dict[str, str] = {}
         self._servers: dict[tuple[str, str], tuple[ServerAddress, bool]] = {}
+
+    def sibling(self) -> Registry:
+        """Another client over the same connection: what one of them has claimed, the other
+        can renew, too; what it knows of groups and servers is its own."""
+        made = Registry(self.redis, self.lease_seconds)
+        made._claims = self._claims
+        return made
 
     # Accounts: a name and the hash of a secret, for as long as the lab lives.
 
@@ -146,31 +157,28 @@ class Registry:
         for error in lost.values():
             raise error
 
-    async def renew_many(self, lives: Iterable[tuple[str, int]]) -> dict[str, Taken]:
-        """Extend many leases in one round trip.
+    async def renew_many(
+        self, lives: Iterable[tuple[str, int]]
+    ) -> dict[tuple[str, int], Taken]:
+        """Extend many leases, :data:`BATCH_LIVES` in one round trip.
 
         Returns:
-            For each name that a newer life holds, the error that ``renew`` would raise.
+            For each life whose name a newer one holds, the error that ``renew`` would raise.
 
         Raises:
             InvalidInput: this registry has not claimed one of these lives.
         """
-        args: list[str | int] = []
-        names: list[str] = []
-        for name, incarnation in lives:
-            if (name, incarnation) not in self._claims:
-                raise InvalidInput(f"Life {incarnation} of {name} was not claimed here.")
-            names.append(name)
-            args += (name, incarnation, *self._claims[name, incarnation])
-        if not names:
-            return {}
+        lives = list(lives)
+        words = [f"{name} {life} {' '.join(self._claimed(name, life))}" for name, life in lives]
+        lost: dict[tuple[str, int], Taken] = {}
         keys = ["accounts", "users", "leases", CHANGES]
-        (newest,) = await self._run(scripts.RENEW, keys, self._lease_ms, *args)
-        return {
-            name: _taken(name, newer)
-            for name, newer in zip(names, newest, strict=True)
-            if newer
-        }
+        for first in range(0, len(lives), BATCH_LIVES):
+            batch = words[first : first + BATCH_LIVES]
+            (over,) = await self._run(scripts.RENEW, keys, self._lease_ms, *batch)
+            for index, newest in zip(over[::2], over[1::2], strict=True):
+                life = lives[first + index]
+                lost[life] = _taken(life[0], newest)
+        return lost
 
     async def depart(self, name: str, incarnation: int) -> None:
         """End the presence, if it is still this life's."""
@@ -198,7 +206,7 @@ class Registry:
             Taken: a newer incarnation holds the name.
             InvalidInput: this registry has not claimed that life.
         """
-        digest = self._digest_of(name, incarnation)
+        digest, _ = self._claimed(name, incarnation)
         ticket, proof = secrets.token_hex(16), secrets.token_hex(16)
         keys = ["accounts", f"ticket:{ticket}"]
         args = (name, digest, incarnation, peer, proof, TICKET_MS)
@@ -218,15 +226,20 @@ class Registry:
             Taken: a newer incarnation of ``name`` holds it.
             InvalidInput: this registry has not claimed that life.
         """
-        digest = self._digest_of(name, incarnation)
+        digest, _ = self._claimed(name, incarnation)
         keys = ["accounts", f"ticket:{ticket}"]
         found = await self._run(scripts.REDEEM_TICKET, keys, caller, name, digest, incarnation)
         return (found[0], found[1]) if found else None
 
-    def _digest_of(self, name: str, incarnation: int) -> str:
+    def check_claimed(self, name: str, incarnation: int) -> None:
+        """Raises InvalidInput when this registry has not claimed that life."""
+        self._claimed(name, incarnation)
+
+    def _claimed(self, name: str, incarnation: int) -> tuple[str, str]:
+        """Digest and address of a life."""
         if (name, incarnation) not in self._claims:
             raise InvalidInput(f"Life {incarnation} of {name} was not claimed here.")
-        return self._claims[name, incarnation][0]
+        return self._claims[name, incarnation]
 
     async def keep_alive(
         self, name: str, incarnation: int, on_lost: Callable[[ChatlabError], None]
@@ -377,7 +390,7 @@ class Registry:
 
     async def _renew_server(self, kind: str, token: str, *, first: bool) -> None:
         address, sole = self._servers[kind, token]
-        text = json.dumps(to_dict(address))
+        text = json.dumps(to_dict(address) | {"machine": machine_id()})
         args = (kind, token, text, self._lease_ms, int(first), int(sole))
         await self._run(scripts.RENEW_SERVER, ["servers"], *args)
 
@@ -387,12 +400,16 @@ class Registry:
         await self._run(scripts.FORGET_SERVER, ["servers"], kind, token)
 
     async def servers_of(self, kind: str) -> dict[str, ServerAddress]:
-        """The servers of this kind whose leases live: token -> address."""
+        """The servers of this kind whose leases live: token -> address. Of another computer
+        only those that listen on more than its own loopback interface."""
         (flat,) = await self._run(scripts.SERVERS_OF, ["servers"], kind)
-        return {
-            token: ServerAddress(**json.loads(text))
-            for token, text in zip(flat[::2], flat[1::2], strict=True)
-        }
+        found = {}
+        for token, text in zip(flat[::2], flat[1::2], strict=True):
+            fields = json.loads(text)
+            machine, address = fields.pop("machine"), ServerAddress(**fields)
+            if machine == machine_id() or not is_loopback(address.host):
+                found[token] = address
+        return found
 
     async def find_server(self, kind: str, avoid: Collection[str] = ()) -> ServerAddress | None:
         """One of the servers of this kind, at random; ``None`` when there is none alive.

@@ -146,38 +146,53 @@ return {'OK', tonumber(life), proof}
 """
 )
 
-#: accounts, users, leases, changes | lease, then for each: name, life, digest, address.
-#: For each 0, or the newer life that holds the name.
+#: accounts, users, leases, changes | lease, then for each "name life digest address". For each
+#: that is over, its number in that list, from 0, and the newer life that holds the name. Reads
+#: all by one command each and writes all by one: half of the work that three commands for each
+#: would be.
 RENEW = Script(
     _NOW
-    + _USER
     + _TELL
     + """
-local answer, back = {}, false
-for i = 2, #ARGV, 4 do
-  local name, mine = ARGV[i], tonumber(ARGV[i + 1])
-  local account = redis.call('HGET', KEYS[1], name) or ARGV[i + 2] .. ' 0'
+local names, mine, digests, places = {}, {}, {}, {}
+for i = 2, #ARGV do
+  local words = '^(%S+) (%d+) (%S+) (.*)$'
+  names[i - 1], mine[i - 1], digests[i - 1], places[i - 1] = string.match(ARGV[i], words)
+end
+local accounts = redis.call('HMGET', KEYS[1], unpack(names))
+local entries = redis.call('HMGET', KEYS[2], unpack(names))
+local before = redis.call('ZMSCORE', KEYS[3], unpack(names))
+local ends, renewed, over, back = now + ARGV[1], {}, {}, false
+local function extend(i)
+  back = back or not before[i] or tonumber(before[i]) <= now  -- it was not there just now
+  renewed[#renewed + 1] = ends
+  renewed[#renewed + 1] = names[i]
+end
+local function register(i)  -- Redis has forgotten it, or it is over
+  local account = redis.call('HGET', KEYS[1], names[i]) or digests[i] .. ' 0'
   local digest, newest = string.match(account, '^(%S+) (%d+)$')
   newest = tonumber(newest)
-  if newest > mine or digest ~= ARGV[i + 2] then
-    answer[#answer + 1] = math.max(newest, 1)
+  if newest > tonumber(mine[i]) or digest ~= digests[i] then
+    over[#over + 1] = i - 1
+    over[#over + 1] = math.max(newest, 1)
   else
-    local life, since = user(redis.call('HGET', KEYS[2], name))
-    if life ~= mine then  -- forgotten: register again
-      since = now
-      redis.call('HSET', KEYS[1], name, digest .. ' ' .. mine)
-      redis.call('HSET', KEYS[2], name, mine .. ' ' .. now .. ' ' .. ARGV[i + 3])
-    end
-    if since > 0 then
-      local ends = tonumber(redis.call('ZSCORE', KEYS[3], name) or 0)
-      back = back or life ~= mine or ends <= now
-      redis.call('ZADD', KEYS[3], now + ARGV[1], name)
-    end
-    answer[#answer + 1] = 0
+    redis.call('HSET', KEYS[1], names[i], digest .. ' ' .. mine[i])
+    redis.call('HSET', KEYS[2], names[i], mine[i] .. ' ' .. now .. ' ' .. places[i])
+    extend(i)
+    back = true
   end
 end
+for i = 1, #names do
+  local life, since = string.match(entries[i] or '', '^(%d+) (%d+)')
+  if life ~= mine[i] then
+    register(i)
+  elseif since ~= '0' then  -- else it has departed
+    (accounts[i] == digests[i] .. ' ' .. life and extend or register)(i)
+  end
+end
+if #renewed > 0 then redis.call('ZADD', KEYS[3], unpack(renewed)) end
 if back then tell(KEYS[4]) end
-return {'OK', answer}
+return {'OK', over}
 """
 )
 

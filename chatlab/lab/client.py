@@ -19,8 +19,9 @@ from chatlab import messages as m
 from chatlab.amqp import Connections
 from chatlab.backends import shared_text
 from chatlab.client import Life
-from chatlab.discovery import Registry
+from chatlab.discovery import Registry, as_reported
 from chatlab.discovery.announcement import announce
+from chatlab.discovery.leases import LeaseKeeper
 from chatlab.errors import ChatClosed, ChatlabError, ServiceUnavailable
 from chatlab.groups import GroupMember, open_group
 from chatlab.insults import InsultMember
@@ -60,6 +61,8 @@ class Client:
         ways: the user's links.
         ended: called with a conversation (``""``: all of them) that was ended from outside:
             a takeover, a queue that was deleted.
+        keeper: renews the lease, and lends its connection to the name server; None: the
+            client does both itself, through the user's own link.
     """
 
     def __init__(
@@ -68,13 +71,19 @@ class Client:
         record: Record,
         ways: Ways,
         ended: Callable[[str, ChatlabError], None],
+        keeper: LeaseKeeper | None = None,
     ) -> None:
         self._ticket = ticket
         self._record = record
         self._ways = ways
         self._ended = ended
+        self._keeper = keeper
         self._redis = Redis(ticket.redis, deadline=ticket.settings.send_seconds)
-        self._registry = Registry(self._redis, ticket.settings.lease_seconds)
+        self._registry = (
+            Registry(self._redis, ticket.settings.lease_seconds)
+            if keeper is None
+            else keeper.registry.sibling()
+        )
         self._finder = Finder(self._registry, ways, ticket.user)
         self._endpoint = Endpoint(ticket.settings)
         self._direct: DirectClient | None = None
@@ -133,14 +142,20 @@ class Client:
         if older is not None:  # it need not wait for its lease to find out
             self._succeeding = asyncio.create_task(direct.succeed(older))
         self._connections = Connections(self._life)
-        self._lease = asyncio.create_task(
-            self._registry.keep_alive(t.user, incarnation, self._taken)
-        )
+        self._keep_lease(incarnation)
+        await as_reported.enter(self._registry.redis, as_reported.USERS, t.user, where)
         # Without RabbitMQ there are still private chats; it is declared on recovery.
         with contextlib.suppress(ServiceUnavailable):
             await announce(self._connections.consuming, self._life, where)
         self._life.fact("Connected", WHOLE, "", "")
         return incarnation
+
+    def _keep_lease(self, incarnation: int) -> None:
+        kept = self._ticket.user, incarnation, self._taken
+        if self._keeper is not None:
+            self._keeper.keep(*kept)
+        else:
+            self._lease = asyncio.create_task(self._registry.keep_alive(*kept))
 
     def _taken(self, error: ChatlabError) -> None:
         # Lease and private chats notice it by themselves; the place may be another's by then.
@@ -211,14 +226,22 @@ class Client:
         member = self._member(name)
         if not member.connected:
             await member.connect()
+            await as_reported.enter(self._registry.redis, as_reported.GROUPS, name, name)
 
     async def disconnect(self, name: str) -> None:
         """Stop receiving; what a durable queue gets from now on waits."""
+        await self._off(name)
         await self._member(name).disconnect()
 
     async def unsubscribe(self, name: str) -> None:
         """Leave for good: queue and binding are deleted."""
+        await self._off(name)
         await self._member(name).unsubscribe()
+
+    async def _off(self, name: str) -> None:
+        """As reported: who is about to leave a group removes it for all."""
+        if self._member(name).connected:
+            await as_reported.leave(self._registry.redis, as_reported.GROUPS, name)
 
     def _member(self, name: str) -> GroupMember:
         if name not in self._groups:
@@ -303,6 +326,9 @@ class Client:
         """Go offline: say goodbye everywhere. The life stays, for the next ``begin``."""
         if self._life is None:
             return
+        work = [self._off(name) for name in self._groups]
+        work.append(as_reported.leave(self._registry.redis, as_reported.USERS, self.life.user))
+        await asyncio.gather(*work)
         work = [member.close() for member in self._groups.values()]
         work += [box.close() for box in self._chats.values()]
         if self._insults is not None:
@@ -322,6 +348,8 @@ class Client:
                 raise outcome
 
     async def _stop_lease(self) -> None:
+        if self._keeper is not None and self._life is not None:
+            self._keeper.release(self._ticket.user, self._life.incarnation)
         tasks = [task for task in (self._lease, self._succeeding) if task is not None]
         self._lease = self._succeeding = None
         for task in tasks:

@@ -20,7 +20,8 @@ from typing import Any, TypeVar
 from chatlab import messages as m
 from chatlab.client import new_secret
 from chatlab.discovery import LIVE_WAYS, WAYS, Change, Inquirer, Presences, Registry
-from chatlab.errors import InvalidInput, LabClosed, WaitTimeout
+from chatlab.discovery.leases import LeaseKeeper
+from chatlab.errors import InvalidInput, LabClosed, NotPossible, WaitTimeout
 from chatlab.groups import memory
 from chatlab.journal import Journal, Row, now
 from chatlab.lab import state as states
@@ -37,7 +38,7 @@ from chatlab.lab.watching import Watch
 from chatlab.loop import BackgroundLoop
 from chatlab.private.direct import DIRECT
 from chatlab.resp import Redis
-from chatlab.services import Lease, Progress, join
+from chatlab.services import Lease, Progress, join, urls
 from chatlab.services.management import Management
 from chatlab.settings import Settings
 from chatlab.tables import Table, card
@@ -72,6 +73,8 @@ class Lab:
         self._secrets: dict[str, str] = {}
         self._redis = Redis(lease.redis, deadline=settings.send_seconds)
         self._registry = Registry(self._redis, settings.lease_seconds)
+        # With links a cut must be felt by the lease: each user renews through its own.
+        self.keeper = None if links else LeaseKeeper(self._registry)
         self._management = Management(lease.rabbitmq.watched())
         self._inquirer = Inquirer(
             self._registry, lease.rabbitmq, heartbeat=settings.heartbeat_seconds
@@ -112,6 +115,22 @@ class Lab:
             InvalidInput: a name that cannot be, or other options than the running lab's.
             ServiceUnavailable: a broker cannot be had or does not answer; says what to do.
         """
+        return cls._start(
+            name, settings, breakable=breakable, shared=shared, fresh=fresh, links=links
+        )
+
+    @classmethod
+    def _start(
+        cls,
+        name: str,
+        settings: Settings | None,
+        *,
+        breakable: bool = False,
+        shared: bool = False,
+        fresh: bool = False,
+        links: bool = True,
+        existing: bool = False,
+    ) -> Lab:
         m.check_name(name, "lab name")
         with _kernel_lock:
             running = _running.get(name)
@@ -125,14 +144,39 @@ class Lab:
                     )
                 return running
             loop = _kernel_loop()
-            lab = cls._begin(name, loop, settings or Settings.load(), breakable, shared, links)
+            lab = cls._begin(
+                *(name, loop, settings or Settings.load()),
+                *(breakable, shared, links, existing),
+            )
             _running[name] = lab
             return lab
 
     @classmethod
     def join(cls, name: str, *, settings: Settings | None = None) -> Lab:
-        """Join a shared lab that another kernel started: ``Lab.start(name, shared=True)``."""
-        return cls.start(name, shared=True, settings=settings)
+        """Join a shared lab that another kernel started: ``Lab.start(name, shared=True)``.
+
+        Args:
+            name: its name, for another kernel on this computer or at the same brokers; or
+                its :attr:`url`. By URL nothing is created: the lab has to be open.
+
+        Raises:
+            InvalidInput: not all of a URL, or a lab of this name runs here at other brokers.
+            NotPossible: no lab of this URL is open.
+        """
+        if not urls.is_lab_url(name):
+            return cls.start(name, shared=True, settings=settings)
+        lab, there = urls.of_lab_url(name, settings or Settings.load())
+        with _kernel_lock:
+            known = _running.get(lab)
+            joined = cls._start(lab, there, shared=True, existing=True)
+            if not joined.shared or not urls.same_lab(joined.url, name):
+                if joined is not known:
+                    joined.close()
+                raise InvalidInput(
+                    f"Another lab named {lab} is open here already.",
+                    todo="Close that one first, or join from another computer.",
+                )
+            return joined
 
     @classmethod
     def _begin(
@@ -143,13 +187,19 @@ class Lab:
         breakable: bool,
         shared: bool,
         links: bool,
+        existing: bool,
     ) -> Lab:
         reports: queue.SimpleQueue[Progress] = queue.SimpleQueue()
         unique = name if shared else f"{name}-{secrets.token_hex(3)}"
 
         async def begin() -> Lab:
             lease = await join(
-                settings, lab=unique, breakable=breakable, shared=shared, progress=reports.put
+                settings,
+                lab=unique,
+                breakable=breakable,
+                shared=shared,
+                existing=existing,
+                progress=reports.put,
             )
             try:
                 lab = cls(name, lease, loop, settings, links)
@@ -165,6 +215,31 @@ class Lab:
     def breakable(self) -> bool:
         """Whether its services are its own and may be killed."""
         return self._lease.breakable
+
+    @property
+    def shared(self) -> bool:
+        """Whether others may join it."""
+        return self._lease.lab == self.name
+
+    @property
+    def url(self) -> str:
+        """For ``Lab.join(url)`` on another computer: the lab's name and its brokers.
+
+        **A secret**: it holds the brokers' passwords, an administrator's among them. Nothing
+        else shows it. The brokers must be reachable from there: those that a lab starts by
+        itself listen on this computer only, so bring your own (``CHATLAB_RABBITMQ_URL`` …).
+
+        Raises:
+            NotPossible: the lab is not shared.
+        """
+        if not self.shared:
+            raise NotPossible(
+                f"The lab {self.name} is not shared, so it has no URL.",
+                todo=f'Start it with Lab.start("{self.name}", shared=True).',
+            )
+        rabbitmq = self._lease.rabbitmq
+        administrator = urls.administrator(self.settings, rabbitmq)
+        return urls.lab_url(self.name, rabbitmq, self._lease.redis, administrator)
 
     @property
     def closed(self) -> bool:
@@ -190,6 +265,8 @@ class Lab:
         over = LabClosed(f"The lab {self.name} has been closed.")
         await asyncio.gather(*(watch._end(over) for watch in self._watches[:]))
         await self._inquirer.close()
+        if self.keeper is not None:
+            await self.keeper.close()
         await self._redis.close()
         await self._lease.close()
 
@@ -320,8 +397,8 @@ class Lab:
 
         Args:
             via: ``registry`` (the shared name server in Redis), ``management`` (RabbitMQ's
-                management API) or ``broker-events`` (what RabbitMQ has told so far: nobody
-                is asked).
+                management API), ``broker-events`` (what RabbitMQ has told so far: nobody
+                is asked) or ``as-reported`` (hashes without leases).
         """
         return self._call(self._inquirer.discover(via))
 

@@ -33,6 +33,7 @@ from chatlab.private.direct import DIRECT
 from chatlab.services.links import Link
 
 if TYPE_CHECKING:
+    from chatlab.discovery.leases import LeaseKeeper
     from chatlab.services import Lease
     from chatlab.services.addresses import ServerAddress
     from chatlab.settings import Settings
@@ -49,6 +50,8 @@ class Host(Protocol):
     lease: Lease
     settings: Settings
     links: bool
+    #: Without links: renews the leases of all users in this process.
+    keeper: LeaseKeeper | None
 
     def record(self, *rows: Row) -> None: ...
 
@@ -126,7 +129,8 @@ class Seat:
             redis=redis,
         )
         if not self.process:
-            self._client = Client(ticket, self._record, self, self._ended)
+            keeper = self._host.keeper
+            self._client = Client(ticket, self._record, self, self._ended, keeper)
             return
         from chatlab.lab.remote import RemoteClient
 

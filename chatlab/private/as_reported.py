@@ -33,8 +33,8 @@ import grpc
 import grpc.aio
 
 from chatlab.errors import NotPossible, ServiceUnavailable
-from chatlab.private.security import is_loopback
 from chatlab.services.addresses import ServerAddress, join_host_port
+from chatlab.services.machine import is_loopback
 from chatlab.v1 import as_reported_chat_pb2 as pb
 from chatlab.v1 import as_reported_chat_pb2_grpc as pb_grpc
 

@@ -25,8 +25,9 @@ from chatlab.errors import (
     Taken,
     UnknownAccount,
 )
-from chatlab.private.security import NOT_ADMITTED_KEY, is_loopback
+from chatlab.private.security import NOT_ADMITTED_KEY
 from chatlab.services.addresses import ServerAddress
+from chatlab.services.machine import is_loopback
 from chatlab.settings import Settings
 
 #: Carries the session of each call but Claim.

@@ -24,6 +24,7 @@ import grpc
 import grpc.aio
 
 from chatlab.errors import NotPossible
+from chatlab.services.machine import is_loopback
 from chatlab.settings import Settings
 
 #: Carries the lab's secret; ``-bin``: any bytes may be in it.
@@ -34,14 +35,6 @@ NOT_ADMITTED_KEY = "chatlab-not-admitted"
 HEALTH = "/grpc.health.v1.Health/"
 
 Metadata = tuple[tuple[str, str | bytes], ...]
-
-
-def is_loopback(host: str) -> bool:
-    """Whether ``host`` is ``localhost`` or a loopback address; other names are not."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def check_host(host: str, lab_secret: str) -> None:

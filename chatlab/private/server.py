@@ -50,12 +50,12 @@ from chatlab.private.security import (
     check_host,
     check_name,
     doorkeepers,
-    is_loopback,
     make_credentials,
 )
 from chatlab.private.service import PrivateChat
 from chatlab.resp import Redis
 from chatlab.services.addresses import RedisAddress, ServerAddress, join_host_port
+from chatlab.services.machine import is_loopback
 from chatlab.settings import Settings
 from chatlab.v1 import private_chat_pb2 as pb
 from chatlab.v1 import private_chat_pb2_grpc as pb_grpc

@@ -8,6 +8,7 @@
     supervisor.py  the process that runs the brokers
     sessions.py    one client of it
     spaces.py      which lab has what, and for how long
+    holders.py     which other computers have a shared one, too
     pairs.py       one RabbitMQ and one Redis
     broker.py      what both have in common; rabbitmq_node.py, redis_server.py
     namespaces.py  a virtual host and a key prefix for each lab

@@ -244,6 +244,7 @@ async def join(
     lab: str,
     breakable: bool = False,
     shared: bool = False,
+    existing: bool = False,
     progress: Callable[[Progress], None] | None = None,
 ) -> Lease:
     """Take a lease on the namespace of ``lab``; start what is not running yet.
@@ -252,15 +253,16 @@ async def join(
         settings: brokers whose URLs are set here are used instead of private ones.
         lab: a name; unique among open labs, unless all who join say ``shared``.
         breakable: brokers of its own, which this lab may kill.
+        existing: only if it is open already, perhaps on another computer; with ``shared``.
         progress: called on the running loop while a service is being waited for.
 
     Raises:
         ServiceMissing: a program is not installed; says what to type.
         ServiceUnavailable: a broker or the supervisor does not start; quotes its log.
         NameInUse: a lab of this name is open.
-        NotPossible: too many breakable labs are open.
+        NotPossible: too many breakable labs are open, or the lab is not open (``existing``).
     """
-    request = _request(settings, lab, breakable, shared)
+    request = _request(settings, lab, breakable, shared) | {"existing": existing}
     for attempt in range(1, JOIN_ATTEMPTS + 1):
         lease = Lease(await reach(settings), lab=request["lab"], breakable=breakable)
         lease.on_progress = progress

@@ -12,18 +12,22 @@ queues and an exchange of its own to do so.
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
 from collections.abc import Collection, Coroutine
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from chatlab.services.addresses import RabbitAddress, RedisAddress
+from chatlab.services.holders import HOLDERS
 from chatlab.services.management import Management
 
 #: Keys looked at, and removed, per round trip.
 SCAN_KEYS = 1000
 #: A broker that is busy starting others may take so long.
 DEADLINE_SECONDS = 15.0
+#: Tells the accounts of computers that share a lab apart.
+TOKEN_BYTES = 4
 EVERYTHING = {"configure": ".*", "write": ".*", "read": ".*"}
 #: Where RabbitMQ's own events are, and what a lab has there begins with.
 EVENTS_VHOST = "/"
@@ -70,7 +74,7 @@ def of_lab(
         rabbitmq = replace(rabbitmq, vhost=f"chatlab-{lab}")
         admin = replace(rabbitmq, user=user, password=password)
         # Two computers that share a lab have an account each.
-        monitor = f"chatlab-{lab}-monitor-{secrets.token_hex(4)}"
+        monitor = f"chatlab-{lab}-monitor-{secrets.token_hex(TOKEN_BYTES)}"
         rabbitmq = replace(rabbitmq, monitor=monitor, monitor_password=secrets.token_hex(16))
     return Namespace(rabbitmq, replace(redis, prefix=f"chatlab:{lab}:"), admin)
 
@@ -103,7 +107,7 @@ async def wipe(space: Namespace, keep: Collection[str] = ()) -> None:
     Raises:
         ServiceUnavailable, SendUncertain: a broker does not answer; both were tried.
     """
-    await _all(_renew(space), _remove_keys(space, keep))
+    await _all(_renew_vhost(space), _remove_keys(space, keep))
 
 
 async def remove(space: Namespace) -> None:
@@ -114,7 +118,20 @@ async def remove(space: Namespace) -> None:
     """
     await _all(
         *(_remove_vhost(space), _remove_keys(space, ())),
-        *(_remove_monitor(space), _remove_watchers(space)),
+        *(remove_monitor(space), _remove_watchers(space)),
+    )
+
+
+async def clear(space: Namespace) -> None:
+    """Remove all of a shared one that nobody holds any more, also what computers that were
+    killed have left; but the key of the holders. Idempotent.
+
+    Raises:
+        ServiceUnavailable, SendUncertain: as :func:`remove`.
+    """
+    await _all(
+        *(_remove_vhost(space), _remove_keys(space, [HOLDERS])),
+        *(_remove_monitors(space), _remove_watchers(space)),
     )
 
 
@@ -126,9 +143,13 @@ async def _all(*works: Coroutine[Any, Any, None]) -> None:
             raise result
 
 
-async def _renew(space: Namespace) -> None:
+async def _renew_vhost(space: Namespace) -> None:
     await _remove_vhost(space)
     await create(space)
+    if space.administrator is not None:  # with it went the rights of other computers' accounts
+        management = Management(space.administrator, DEADLINE_SECONDS)
+        for name in await _monitors(management, space.rabbitmq):
+            await management.put("permissions", space.rabbitmq.vhost, name, body=TO_LIST)
 
 
 async def _remove_vhost(space: Namespace) -> None:
@@ -138,7 +159,22 @@ async def _remove_vhost(space: Namespace) -> None:
         )
 
 
-async def _remove_monitor(space: Namespace) -> None:
+async def _monitors(management: Management, rabbitmq: RabbitAddress) -> list[str]:
+    """The accounts that look, of all computers that share the lab."""
+    pattern = re.escape(rabbitmq.monitor[: -2 * TOKEN_BYTES]) + f"[0-9a-f]{{{2 * TOKEN_BYTES}}}"
+    users = [user["name"] for user in await management.get("users") or ()]
+    return [name for name in users if re.fullmatch(pattern, name)]
+
+
+async def _remove_monitors(space: Namespace) -> None:
+    if space.administrator is not None:
+        management = Management(space.administrator, DEADLINE_SECONDS)
+        for name in await _monitors(management, space.rabbitmq):
+            await management.delete("users", name)
+
+
+async def remove_monitor(space: Namespace) -> None:
+    """Remove our own account that looks. Idempotent."""
     if space.administrator is not None:
         management = Management(space.administrator, DEADLINE_SECONDS)
         await management.delete("users", space.rabbitmq.monitor)

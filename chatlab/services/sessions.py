@@ -19,6 +19,7 @@ from chatlab.errors import ChatlabError, InvalidInput, LabClosed, NotPossible, W
 from chatlab.messages import check_name
 from chatlab.services import namespaces, wire
 from chatlab.services.addresses import RabbitAddress, RedisAddress, to_dict
+from chatlab.services.holders import HOLDERS
 from chatlab.services.namespaces import Namespace
 from chatlab.services.pairs import Pair
 from chatlab.services.processes import Child
@@ -133,7 +134,7 @@ class Session:
         self.lab = ""
 
     async def _do_wipe(self, request: dict[str, Any]) -> None:
-        await namespaces.wipe(self._names(), frozenset(request["keep"]))
+        await namespaces.wipe(self._names(), frozenset(request["keep"]) | {HOLDERS})
 
     def _names(self) -> Namespace:
         return _present(_present(self._space).names)
@@ -254,6 +255,7 @@ def _decode(request: dict[str, Any]) -> Join:
         check_name(request["lab"], "lab name"),
         bool(request["breakable"]),
         bool(request["shared"]),
+        bool(request["existing"]),
         RabbitAddress(**rabbitmq) if rabbitmq else None,
         RedisAddress(**redis) if redis else None,
         tuple(request["administrator"]) if request["administrator"] else None,

@@ -2,7 +2,8 @@
 
 A lab's namespace is created by its first holder and removed with its last one. A second
 holder of the same name is let in when both say ``shared``; one that comes while the
-namespace is being removed waits and gets a new one.
+namespace is being removed waits and gets a new one. Other computers may hold a shared one,
+too: see ``holders``.
 """
 
 from __future__ import annotations
@@ -10,11 +11,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 from chatlab.errors import ChatlabError, NameInUse, NotPossible
 from chatlab.services import namespaces
 from chatlab.services.addresses import RabbitAddress, RedisAddress
+from chatlab.services.holders import Holder
 from chatlab.services.namespaces import Namespace
 from chatlab.services.pairs import SHARED, Pair
 
@@ -31,6 +35,8 @@ class Join:
     lab: str
     breakable: bool
     shared: bool
+    #: Only if the lab is open already, on another computer.
+    existing: bool = False
     #: Brokers of the user's own, which are not started here.
     rabbitmq: RabbitAddress | None = None
     redis: RedisAddress | None = None
@@ -51,6 +57,8 @@ class Space:
     join: Join
     pair: Pair
     names: Namespace | None = None
+    #: Of a shared lab: our entry among those of other computers.
+    holder: Holder | None = None
     holders: int = 1
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     gone: asyncio.Event = field(default_factory=asyncio.Event)
@@ -99,14 +107,29 @@ class Spaces:
 
         Raises:
             ServiceUnavailable: a broker does not start or answer.
+            NotPossible: the lab should be open already and is not.
         """
         async with space.lock:
             await space.pair.ensure(space.join.services)
             if space.names is None:
-                names = _names(space)
-                await namespaces.create(names)
-                space.names = names
+                space.names = await self._create(space)
             return space.names
+
+    async def _create(self, space: Space) -> Namespace:
+        names = _names(space)
+        if space.join.shared:
+            holder = Holder(names.redis)
+            try:
+                await holder.enter(partial(namespaces.clear, names), join=space.join.existing)
+                await namespaces.create(names)
+            except BaseException:
+                with suppress(ChatlabError):
+                    await holder.leave(_keep_all)
+                raise
+            space.holder = holder
+        else:
+            await namespaces.create(names)
+        return names
 
     async def release(self, space: Space) -> None:
         """Give a place back; with its last holder the namespace goes, even if this wait is
@@ -134,10 +157,17 @@ class Spaces:
                 space.gone.set()
 
     async def _clear(self, space: Space) -> None:
+        holder, space.holder = space.holder, None
         if space.pair.healthy(space.join.services):
-            if space.names is not None:
+            if space.names is not None and holder is not None:
+                await holder.leave(partial(namespaces.clear, space.names))
+                await namespaces.remove_monitor(space.names)
+            elif space.names is not None:
                 await namespaces.remove(space.names)
-        elif space.pair.name != SHARED:
+            return
+        if holder is not None:
+            await holder.abandon()
+        if space.pair.name != SHARED:
             # Broken by its lab: the next one gets a fresh start.
             await space.pair.stop(0)
 
@@ -163,6 +193,10 @@ class Spaces:
         if name not in self.pairs:
             self.pairs[name] = self._new_pair(name)
         return self.pairs[name]
+
+
+async def _keep_all() -> None:
+    """Who could not create a namespace removes none."""
 
 
 def _names(space: Space) -> Namespace:

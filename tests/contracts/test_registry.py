@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
+from itertools import product
 
 import pytest
 
@@ -179,6 +181,40 @@ async def test_an_expired_presence_disappears_at_its_lease_and_not_before(
     assert answered >= before + LEASE - 0.001, "gone although its lease lived"
 
 
+async def test_a_client_whose_clock_is_wrong_is_there_as_long_as_any_other(
+    redis: Redis, registry: Registry, other: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every expiry is judged by Redis' own clock."""
+    true_time, true_ns = time.time, time.time_ns
+    for wrong, renews in product((-86_400, 86_400), (False, True)):
+        with monkeypatch.context() as patch:
+            patch.setattr(time, "time", lambda wrong=wrong: true_time() + wrong)
+            patch.setattr(time, "time_ns", lambda wrong=wrong: true_ns() + wrong * 10**9)
+            before = await redis_clock(redis)
+            life = await registry.claim("ana", "s1", "here")
+            if renews:
+                await registry.renew("ana", life)
+            await registry.register_server("mailbox-redis", at(1), "t1")
+            await registry.open_group("sd")
+            await registry.enter_group("sd", "ana", life, connected=True)
+        ana, sd = await other.discover()
+        assert (ana.name, sd.members) == ("ana", ("ana",))
+        for entry in (ana, sd):
+            assert before - 0.001 <= (entry.since or 0) <= await redis_clock(redis)
+        assert await other.find_server("mailbox-redis") == at(1)
+        await until(lambda: is_gone(other))
+        assert await redis_clock(redis) >= before + LEASE - 0.001
+        assert (await other.group_members("sd")) == {"ana": False}
+        assert await other.account_exists("ana"), "an account stays when its presence ends"
+        await other.leave_group("sd", "ana")
+
+
+async def is_gone(registry: Registry) -> bool:
+    """Whether neither ana nor the chat server is there any more."""
+    there = await registry.find_user("ana"), await registry.find_server("mailbox-redis")
+    return there == (None, None)
+
+
 async def test_a_renewal_extends_the_lease_from_now(registry: Registry, redis: Redis) -> None:
     life = await registry.claim("ana", "s1", "here")
     begun = await redis_clock(redis)
@@ -239,8 +275,8 @@ async def test_many_are_renewed_in_one_round_trip(registry: Registry, other: Reg
     lives = [(name, await registry.claim(name, "s", name)) for name in ("ana", "bob", "eva")]
     await other.claim("bob", "s", "elsewhere")
     lost = await registry.renew_many(lives)
-    assert list(lost) == ["bob"]
-    assert isinstance(lost["bob"], Taken)
+    assert list(lost) == [("bob", 1)]
+    assert isinstance(lost["bob", 1], Taken)
     assert await registry.renew_many([]) == {}
     with pytest.raises(InvalidInput, match="dan"):
         await registry.renew_many([("dan", 1)])
@@ -591,6 +627,25 @@ async def test_servers_of_one_kind_share_the_load_and_leave_each_other_alone(
     assert await registry.servers_of("mailbox-redis") == {"t2": at(2)}
     with pytest.raises(InvalidInput):
         await registry.renew_server("mailbox-redis", "t1")
+
+
+async def test_a_server_on_another_computers_loopback_is_not_found(
+    registry: Registry, other: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    public = ServerAddress(host="192.0.2.1", port=3)
+    with monkeypatch.context() as patch:
+        patch.setattr("chatlab.discovery.redis.machine_id", lambda: "another")
+        for number, host in enumerate(("127.0.0.1", "localhost", "::1", "127.1.2.3")):
+            address = ServerAddress(host=host, port=4)
+            await other.register_server("mailbox-redis", address, f"loopback-{number}")
+        assert len(await other.servers_of("mailbox-redis")) == 4
+        assert await registry.find_server("mailbox-redis") is not None
+    assert await registry.servers_of("mailbox-redis") == {}
+    assert await registry.find_server("mailbox-redis") is None
+    await other.register_server("mailbox-redis", public, "public")
+    assert await registry.servers_of("mailbox-redis") == {"public": public}
+    await registry.register_server("mailbox-redis", at(1), "t1")
+    assert set(await registry.servers_of("mailbox-redis")) == {"public", "t1"}
 
 
 async def test_one_that_did_not_answer_is_the_answer_only_when_there_is_no_other(

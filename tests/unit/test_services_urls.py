@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from chatlab.errors import InvalidInput
 from chatlab.services import namespaces, urls
 from chatlab.services.addresses import RabbitAddress, RedisAddress
 from chatlab.settings import Settings
+
+#: The brokers in a lab's URL.
+GOOD = "rabbitmq_url=amqp://u:s3cret@h/v&redis_url=redis://:s3cret@h:6379/0"
 
 
 def test_no_url_means_private_brokers() -> None:
@@ -77,3 +82,57 @@ def test_without_a_management_api_the_urls_own_virtual_host_is_used() -> None:
     space = namespaces.of_lab("x-1", address, RedisAddress(host="s", port=1))
     assert space.administrator is None
     assert space.rabbitmq.vhost == "mine"
+
+
+RABBIT = RabbitAddress(
+    host="::1",
+    port=5671,
+    user="an@a",
+    password="s/cret",
+    vhost="chatlab-class",
+    tls=True,
+    management_url="https://broker:15671/prefix",
+)
+STORE = RedisAddress(host="store", port=6000, user="r", password="s&?=#cret", db=3, tls=True)
+
+
+def test_a_labs_url_leads_to_the_same_brokers_and_says_who_may_administer() -> None:
+    url = urls.lab_url("clasße", RABBIT, STORE, ("boss", "t@p"))
+    assert url.startswith("chatlab://")
+    assert urls.is_lab_url(url)
+    assert not urls.is_lab_url("chatlab")
+    lab, settings = urls.of_lab_url(url, Settings(send_seconds=7))
+    assert (lab, settings.send_seconds) == ("clasße", 7)
+    assert urls.rabbitmq_address(settings) == RABBIT
+    assert urls.redis_address(settings) == STORE
+    assert urls.administrator(settings, RABBIT) == ("boss", "t@p")
+    other = urls.lab_url("clasße", replace(RABBIT, user="x"), STORE, ("boss", "other"))
+    assert urls.same_lab(url, other)
+    assert not urls.same_lab(url, url.replace("store", "elsewhere"))
+    bare = urls.lab_url("a", replace(RABBIT, management_url=""), STORE, ("boss", "t@p"))
+    assert urls.of_lab_url(bare, Settings(management_url="http://x"))[1].management_url == ""
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "chatlab://s3cret",
+        "chatlab:s3cret",
+        "chatlab://",
+        "chatlab://s3cret@class?" + GOOD,
+        "chatlab://class/s3cret?" + GOOD,
+        "chatlab://class?" + GOOD + "#s3cret",
+        "chatlab://class?" + GOOD + "&more=s3cret",
+        "chatlab://class?s3cret&" + GOOD,
+        "chatlab://class?" + GOOD.replace("redis_url", "rediss_url"),
+        "chatlab://class?" + GOOD.replace("amqp", "http"),
+        "chatlab://class?" + GOOD.replace("6379", "s3cret"),
+        "chatlab://[s3cret?" + GOOD,
+    ],
+)
+def test_what_is_no_labs_url_is_refused_without_being_quoted(url: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        urls.of_lab_url(url, Settings())
+    assert "s3cret" not in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert "s3cret" not in repr(caught.value.__context__)
