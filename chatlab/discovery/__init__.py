@@ -4,6 +4,8 @@
     The name server in Redis: shared memory, every entry under a lease.
 ``management``
     RabbitMQ's management API: the broker's own view of queues, bindings and connections.
+``events``
+    Scatter/gather: every client that is online is asked, and answers for itself.
 """
 
 from __future__ import annotations

@@ -19,20 +19,21 @@ from typing import Any, TypeVar
 
 from chatlab import messages as m
 from chatlab.client import new_secret
-from chatlab.discovery import WAYS, Inquirer, Presences, Registry
+from chatlab.discovery import WAYS, Presences, Registry
 from chatlab.errors import InvalidInput, LabClosed, WaitTimeout
 from chatlab.groups import memory
 from chatlab.journal import Journal, Row, now
 from chatlab.lab import state as states
 from chatlab.lab.client import WHOLE
 from chatlab.lab.controls import RabbitService, RedisService, ServerService
+from chatlab.lab.observer import Observer
 from chatlab.lab.progress import show
 from chatlab.lab.scene import Scene
 from chatlab.lab.seat import Seat
 from chatlab.lab.servers import Servers
 from chatlab.lab.settle import Due, Settled
 from chatlab.lab.settle import rows as due_rows
-from chatlab.lab.users import PRIVATE_BACKENDS, User
+from chatlab.lab.users import PRIVATE_BACKENDS, User, timed
 from chatlab.loop import BackgroundLoop
 from chatlab.private.direct import DIRECT
 from chatlab.resp import Redis
@@ -72,7 +73,7 @@ class Lab:
         self._redis = Redis(lease.redis, deadline=settings.send_seconds)
         self._registry = Registry(self._redis, settings.lease_seconds)
         self._management = Management(lease.rabbitmq.watched())
-        self._inquirer = Inquirer(self._registry, lease.rabbitmq)
+        self._observer = self._new_observer()
         self._servers = Servers(lease, self._registry, settings)
         self._in_use: list[str] = []
         self.current = self._new_scene(name)
@@ -183,7 +184,7 @@ class Lab:
     async def _close(self) -> None:
         await asyncio.gather(*(seat.close() for seat in self._seats.values()))
         await self._servers.close()
-        await self._inquirer.close()
+        await self._observer.close()
         await self._redis.close()
         await self._lease.close()
 
@@ -233,6 +234,8 @@ class Lab:
 
         async def begin() -> None:
             await asyncio.gather(*(seat.close() for seat in self._seats.values()))
+            await self._observer.close()  # or it would have to come back: a second later
+            self._observer = self._new_observer()
             await self._lease.wipe(keep=KEPT_KEYS)
             await self._servers.empty()
             memory.hub(self._lease.lab).forget()
@@ -261,6 +264,10 @@ class Lab:
         )
         self._due = Due()
         return Scene(self, name, journal)
+
+    def _new_observer(self) -> Observer:
+        lease = self._lease
+        return Observer(lease.lab, lease.rabbitmq, self.settings, self._registry)
 
     def _new_seat(self, name: str, process: bool) -> Seat:
         secret = self._secrets.setdefault(name, new_secret())
@@ -309,14 +316,20 @@ class Lab:
 
     # -- looking
 
-    def discover(self, via: str = WAYS[0]) -> Presences:
+    def discover(self, via: str = WAYS[0], timeout: float | None = None) -> Presences:
         """Who and what is there: users and groups.
 
         Args:
-            via: ``registry`` (the shared name server in Redis) or ``management``
-                (RabbitMQ's management API).
+            via: ``registry`` (the shared name server in Redis), ``management`` (RabbitMQ's
+                management API) or ``events`` (everybody is asked and answers).
+            timeout: of ``events``: seconds for the answers (1); who is ``silent`` then did
+                not answer.
+
+        Raises:
+            InvalidInput: there is no such way, or it does not wait.
+            ServiceUnavailable: what that way needs is not there.
         """
-        return self._call(self._inquirer.discover(via))
+        return self._call(self._observer.discover(via, **timed(timeout)))
 
     def settle(self, timeout: float = 5.0) -> Settled:
         """Wait until nothing deliverable is left, and until connections that were lost are

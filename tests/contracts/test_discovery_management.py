@@ -12,7 +12,7 @@ import pytest
 from chatlab.amqp import Binding, Connection, Exchange, Queue
 from chatlab.client import Life
 from chatlab.discovery import Presence
-from chatlab.discovery.announcement import announce
+from chatlab.discovery.announcement import Announcement
 from chatlab.discovery.management import discover as discover_by_management
 from chatlab.errors import ServiceUnavailable
 from chatlab.journal import Journal, now
@@ -125,12 +125,14 @@ async def test_who_announced_itself_is_there_until_its_connection_ends(
     await group("sd", "bob", "ana")
     vhost = rabbitmq.vhost
     async with online(rabbitmq, "lab/bob/3") as connection:
-        await announce(connection, life(rabbitmq, "bob", 3), "127.0.0.1:4711")
+        said = Announcement(connection, life(rabbitmq, "bob", 3), "127.0.0.1:4711")
+        await said.start()
         bob, sd = await discover_by_management(management, vhost)
         assert (bob.name, bob.kind, bob.source) == ("bob", "private", "management")
         assert (bob.address, bob.incarnation) == ("127.0.0.1:4711", 3)
         assert bob.since == pytest.approx(now(), abs=30)
         assert (sd.members, sd.away) == (("bob",), ("ana",))
+        await said.close()
     found = await until(management, vhost, lambda f: [entry.name for entry in f] == ["sd"])
     assert (found[0].members, found[0].away) == ((), ("ana", "bob"))
 
