@@ -17,6 +17,7 @@ from chatlab.amqp import (
     Connection,
     Connections,
     Consumer,
+    Delivery,
     Exchange,
     Outgoing,
     Properties,
@@ -597,3 +598,14 @@ def test_a_question_and_an_answer_are_small() -> None:
     answer = Answer("bob", 1, "127.0.0.1:40000", now(), (Told("sd", "rabbitmq-durable", True),))
     assert len(asked.outgoing().body) < 100
     assert len(answer.outgoing(asked).body) < 200
+
+
+def test_both_ends_of_an_answer_stop_at_so_many_groups() -> None:
+    groups = tuple(Told(f"g{number}", "memory", True) for number in range(MOST_GROUPS + 5))
+    asked = Question("0" * 16, "chatlab/answers/" + "0" * 16, now(), 1.0)
+    sent = Answer("bob", 1, "here:1", 1.5, groups).outgoing(asked).body
+    assert len(json.loads(sent)["groups"]) == MOST_GROUPS
+    forged = said(groups=[list(told) for told in groups])
+    came = Answer.read(Delivery(1, False, Properties(), forged, None))  # type: ignore[arg-type]
+    assert came is not None
+    assert len(came.groups) == MOST_GROUPS
