@@ -31,6 +31,7 @@ from chatlab.amqp.consumer import Consumer, Delivery
 from chatlab.amqp.once import publish_once
 from chatlab.amqp.publisher import Outcome, Outgoing
 from chatlab.amqp.topology import Binding, Exchange, ExchangeBinding, Queue
+from chatlab.amqp.wire import Properties
 
 __all__ = [
     "OUTSIDER",
@@ -44,6 +45,7 @@ __all__ = [
     "ExchangeBinding",
     "Outcome",
     "Outgoing",
+    "Properties",
     "Queue",
     "incoming",
     "is_mark",

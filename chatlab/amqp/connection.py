@@ -89,6 +89,8 @@ class Connection:
         self.publisher = Publisher()
         #: Numbers the connections of this process; tells our own from a ghost.
         self.serial = 0
+        #: Set while it cannot be had: an attempt has failed, and none succeeded since.
+        self.failing = asyncio.Event()
         self._where = f"RabbitMQ at {address.host}:{address.port}"
         self._consumers: list[Consumer] = []
         self._keeper: asyncio.Task[None] | None = None
@@ -140,6 +142,18 @@ class Connection:
                 trouble.what if trouble else f"{self._where} does not answer.",
                 "It may or may not have taken effect; doing it again is safe." if tried else "",
             ) from trouble
+
+    async def ready(self) -> None:
+        """Wait until it is up.
+
+        Raises:
+            ServiceUnavailable: not within the deadline.
+            ChatlabError: RabbitMQ refused.
+        """
+
+        async def step(_wire: Wire) -> None: ...
+
+        await self.run(step)
 
     async def declare(self, *things: Thing) -> None:
         """Declare in this order, and again after each reconnect."""
@@ -304,6 +318,7 @@ class Connection:
                 self._fail(lost)
                 return
             self._note(lost)
+            self.failing.set()
             pause = shortest if loop.time() - started > GOOD_SECONDS else pause
             pause = longest if isinstance(lost, Forced) else pause
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
@@ -333,6 +348,7 @@ class Connection:
             wire.drop()
             raise Lost(f"{wire.where} did not answer while we came back.") from error
         self._note(None)
+        self.failing.clear()
         self._up.set()
         self._changed.set()
         return await over
@@ -407,6 +423,7 @@ class Connection:
     def _fail(self, error: ChatlabError) -> None:
         """RabbitMQ refuses us: all that waits or consumes here ends with ``error``."""
         self._failure = error
+        self.failing.set()
         self._keeper = None
         self.topology = Topology()
         self._changed.set()

@@ -8,7 +8,8 @@ cold start          RabbitMQ's own boot, taken from its log, same start   1.2
 warm start          1 s                                                   ratio 1
 ==================  ====================================================  =========
 
-Those of the private chats are in ``private`` and ``idle``, those of the groups in ``groups``.
+Those of the private chats are in ``private`` and ``idle``, those of the groups in ``groups``,
+those of discovery in ``discovery``.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from chatlab.bench.discovery import discovery
 from chatlab.bench.groups import group_messages
 from chatlab.bench.idle import idle_users
 from chatlab.bench.private import private_messages
@@ -76,5 +78,6 @@ FIGURES: dict[str, Callable[[int], Iterator[Figure]]] = {
     "warm": warm_start,
     "private": private_messages,
     "groups": group_messages,
+    "discovery": discovery,
     "idle": idle_users,
 }

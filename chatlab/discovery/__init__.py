@@ -4,8 +4,10 @@
     The name server in Redis: shared memory, every entry under a lease.
 ``management``
     RabbitMQ's management API: the broker's own view of queues, bindings and connections.
+``events``
+    Scatter/gather: every client that is online is asked, and answers for itself.
 ``broker-events``
-    The same view, kept up to date by the events that RabbitMQ itself publishes.
+    The broker's own view, kept up to date by the events that RabbitMQ itself publishes.
 ``as-reported``
     Two hashes in Redis without leases or owners, as in the original report: the baseline
     that keeps ghosts.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -66,6 +66,26 @@ class Presences(list[Presence]):
         self.seconds = seconds
         self.messages = messages
         self.silent = tuple(sorted(silent))
+
+    def packed(self) -> dict[str, Any]:
+        """All of it as JSON has it, to be sent to another process."""
+        return {
+            "entries": [asdict(entry) for entry in self],
+            "via": self.via,
+            "seconds": self.seconds,
+            "messages": self.messages,
+            "silent": list(self.silent),
+        }
+
+    @classmethod
+    def unpacked(cls, values: dict[str, Any]) -> Presences:
+        """What :meth:`packed` has made."""
+        lists = ("members", "away")
+        entries = [
+            Presence(**{**entry, **{name: tuple(entry[name]) for name in lists}})
+            for entry in values["entries"]
+        ]
+        return cls(**{**values, "entries": entries})
 
     @property
     def users(self) -> list[str]:

@@ -19,10 +19,12 @@ from chatlab import messages as m
 from chatlab.amqp import Connections
 from chatlab.backends import shared_text
 from chatlab.client import Life
-from chatlab.discovery import Registry, as_reported
-from chatlab.discovery.announcement import announce
+from chatlab.discovery import Inquirer, Registry, as_reported
+from chatlab.discovery.announcement import Announcement
+from chatlab.discovery.broker_events import BrokerView
 from chatlab.discovery.leases import LeaseKeeper
-from chatlab.errors import ChatClosed, ChatlabError, ServiceUnavailable
+from chatlab.discovery.questions import Told
+from chatlab.errors import ChatClosed, ChatlabError
 from chatlab.groups import GroupMember, open_group
 from chatlab.insults import InsultMember
 from chatlab.journal import Record
@@ -96,6 +98,9 @@ class Client:
         self._lease: asyncio.Task[None] | None = None
         self._life: Life | None = None
         self._connections: Connections | None = None
+        self._announcement: Announcement | None = None
+        self._inquirer: Inquirer | None = None
+        self._view: BrokerView | None = None
 
     @property
     def life(self) -> Life:
@@ -144,9 +149,13 @@ class Client:
         self._connections = Connections(self._life)
         self._keep_lease(incarnation)
         await as_reported.enter(self._registry.redis, as_reported.USERS, t.user, where)
-        # Without RabbitMQ there are still private chats; it is declared on recovery.
-        with contextlib.suppress(ServiceUnavailable):
-            await announce(self._connections.consuming, self._life, where)
+        self._view = BrokerView(t.rabbitmq, heartbeat=t.settings.heartbeat_seconds)
+        self._inquirer = Inquirer(self._registry, t.rabbitmq, self._connections, self._view)
+        self._announcement = Announcement(
+            self._connections.consuming, self._life, where, self._told
+        )
+        # Without RabbitMQ there are still private chats; it is announced on recovery.
+        await self._announcement.start()
         self._life.fact("Connected", WHOLE, "", "")
         return incarnation
 
@@ -165,6 +174,22 @@ class Client:
 
     def _ends(self, chat: str) -> Callable[[ChatlabError], None]:
         return lambda error: self._ended(chat, error)
+
+    # -- who is there
+
+    async def discover(self, via: str, **options: Any) -> dict[str, Any]:
+        """Ask in one of the ways, by this user's own connections; the answer packed."""
+        if self._inquirer is None:
+            raise ChatClosed(f"{self._ticket.user} has not come online yet.")
+        return (await self._inquirer.discover(via, **options)).packed()
+
+    def _told(self) -> list[Told]:
+        """The groups this user is in, for whoever asks."""
+        return [
+            Told(name, member.backend, member.connected)
+            for name, member in self._groups.items()
+            if member.subscribed or member.connected
+        ]
 
     # -- private chats
 
@@ -337,6 +362,12 @@ class Client:
         outcomes = await asyncio.gather(*work, return_exceptions=True)
         await self._endpoint.stop()
         await self._stop_lease()
+        if self._announcement is not None:
+            await self._announcement.close()
+        if self._inquirer is not None:
+            await self._inquirer.close()
+        if self._view is not None:
+            await self._view.close()
         if self._connections is not None:
             await self._connections.close()
         with contextlib.suppress(ChatlabError):  # then the lease ends the presence
@@ -362,8 +393,11 @@ class Client:
         for handle in (*self._groups.values(), *self._chats.values(), self._insults):
             if handle is not None:
                 handle.abandon()
-        if self._connections is not None:
-            self._connections.abandon()
+        for owned in (self._announcement, self._inquirer, self._connections):
+            if owned is not None:
+                owned.abandon()
+        if self._view is not None:
+            await self._view.close()
         await self._endpoint.stop()
         await self._stop_lease()
         await self._redis.close()

@@ -19,7 +19,8 @@ from typing import Any, TypeVar
 
 from chatlab import messages as m
 from chatlab.client import new_secret
-from chatlab.discovery import LIVE_WAYS, WAYS, Change, Inquirer, Presences, Registry
+from chatlab.discovery import LIVE_WAYS, WAYS, Change, Presences, Registry
+from chatlab.discovery.broker_events import BrokerView
 from chatlab.discovery.leases import LeaseKeeper
 from chatlab.errors import InvalidInput, LabClosed, NotPossible, WaitTimeout
 from chatlab.groups import memory
@@ -27,13 +28,14 @@ from chatlab.journal import Journal, Row, now
 from chatlab.lab import state as states
 from chatlab.lab.client import WHOLE
 from chatlab.lab.controls import RabbitService, RedisService, ServerService
+from chatlab.lab.observer import Observer
 from chatlab.lab.progress import show
 from chatlab.lab.scene import Scene
 from chatlab.lab.seat import Seat
 from chatlab.lab.servers import Servers
 from chatlab.lab.settle import Due, Settled
 from chatlab.lab.settle import rows as due_rows
-from chatlab.lab.users import PRIVATE_BACKENDS, User
+from chatlab.lab.users import PRIVATE_BACKENDS, User, timed
 from chatlab.lab.watching import Watch
 from chatlab.loop import BackgroundLoop
 from chatlab.private.direct import DIRECT
@@ -76,9 +78,9 @@ class Lab:
         # With links a cut must be felt by the lease: each user renews through its own.
         self.keeper = None if links else LeaseKeeper(self._registry)
         self._management = Management(lease.rabbitmq.watched())
-        self._inquirer = Inquirer(
-            self._registry, lease.rabbitmq, heartbeat=settings.heartbeat_seconds
-        )
+        # Of all scenes; the observer is of one.
+        self._view = BrokerView(lease.rabbitmq, heartbeat=settings.heartbeat_seconds)
+        self._observer = self._new_observer()
         self._watches: list[Watch] = []
         self._servers = Servers(lease, self._registry, settings)
         self._in_use: list[str] = []
@@ -264,7 +266,8 @@ class Lab:
         await self._servers.close()
         over = LabClosed(f"The lab {self.name} has been closed.")
         await asyncio.gather(*(watch._end(over) for watch in self._watches[:]))
-        await self._inquirer.close()
+        await self._observer.close()
+        await self._view.close()
         if self.keeper is not None:
             await self.keeper.close()
         await self._redis.close()
@@ -316,6 +319,8 @@ class Lab:
 
         async def begin() -> None:
             await asyncio.gather(*(seat.close() for seat in self._seats.values()))
+            await self._observer.close()  # or it would have to come back: a second later
+            self._observer = self._new_observer()
             await self._lease.wipe(keep=KEPT_KEYS)
             await self._servers.empty()
             memory.hub(self._lease.lab).forget()
@@ -344,6 +349,10 @@ class Lab:
         )
         self._due = Due()
         return Scene(self, name, journal)
+
+    def _new_observer(self) -> Observer:
+        lease = self._lease
+        return Observer(*(lease.lab, lease.rabbitmq, self.settings, self._registry, self._view))
 
     def _new_seat(self, name: str, process: bool) -> Seat:
         secret = self._secrets.setdefault(name, new_secret())
@@ -392,15 +401,22 @@ class Lab:
 
     # -- looking
 
-    def discover(self, via: str = WAYS[0]) -> Presences:
+    def discover(self, via: str = WAYS[0], timeout: float | None = None) -> Presences:
         """Who and what is there: users and groups.
 
         Args:
             via: ``registry`` (the shared name server in Redis), ``management`` (RabbitMQ's
-                management API), ``broker-events`` (what RabbitMQ has told so far: nobody
-                is asked) or ``as-reported`` (hashes without leases).
+                management API), ``events`` (everybody is asked and answers),
+                ``broker-events`` (what RabbitMQ has told so far: nobody is asked) or
+                ``as-reported`` (hashes without leases).
+            timeout: of ``events``: seconds for the answers (1); who is ``silent`` then did
+                not answer.
+
+        Raises:
+            InvalidInput: there is no such way, or it does not wait.
+            ServiceUnavailable: what that way needs is not there.
         """
-        return self._call(self._inquirer.discover(via))
+        return self._call(self._observer.discover(via, **timed(timeout)))
 
     def watch(
         self,
@@ -424,7 +440,7 @@ class Lab:
             NotPossible, ServiceUnavailable: what that way needs is not there.
         """
         watch = Watch(self, via, on_change)
-        self._call(watch._begin(self._inquirer))
+        self._call(watch._begin(self._observer.inquirer))
         return watch
 
     def settle(self, timeout: float = 5.0) -> Settled:

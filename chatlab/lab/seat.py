@@ -17,10 +17,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Literal, Protocol
+from urllib.parse import urlsplit
 
 from chatlab import messages as m
 from chatlab.backends import PRIVATE
@@ -30,12 +31,13 @@ from chatlab.journal import Row, now
 from chatlab.lab.client import WHOLE, Client, Ticket
 from chatlab.lab.inbox import FED, Inbox
 from chatlab.private.direct import DIRECT
+from chatlab.services.addresses import join_host_port
 from chatlab.services.links import Link
 
 if TYPE_CHECKING:
     from chatlab.discovery.leases import LeaseKeeper
     from chatlab.services import Lease
-    from chatlab.services.addresses import ServerAddress
+    from chatlab.services.addresses import RabbitAddress, ServerAddress
     from chatlab.settings import Settings
 
 _KIND_AND_CHAT = itemgetter(0, 4)
@@ -119,6 +121,7 @@ class Seat:
         if self._host.links:
             there = (rabbitmq.host, rabbitmq.port), (redis.host, redis.port)
             rabbitmq = rabbitmq.through(*await self._link("rabbitmq", there[0]))
+            rabbitmq = await self._management_linked(rabbitmq)
             redis = redis.through(*await self._link("redis", there[1]))
         ticket = Ticket(
             lab=lease.lab,
@@ -165,6 +168,17 @@ class Seat:
                     _do(link, fault, value)
         self._links[kind].retarget(target)
         return "127.0.0.1", self._ports[kind]
+
+    async def _management_linked(self, rabbitmq: RabbitAddress) -> RabbitAddress:
+        """The same RabbitMQ, its management API reached by a link of ours, too. With TLS it
+        is reached straight, for its certificate is for its own host."""
+        url = urlsplit(rabbitmq.management_url)
+        if url.scheme != "http" or not url.hostname:
+            return rabbitmq
+        target = (url.hostname, url.port or 80)
+        host, port = await self._link("rabbitmq/management", target)
+        url = url._replace(netloc=join_host_port(host, port))
+        return replace(rabbitmq, management_url=url.geturl())
 
     async def through(self, kind: str, address: ServerAddress) -> ServerAddress:
         """The same server, reached by our link of that kind."""

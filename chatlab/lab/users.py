@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from chatlab import messages as m
 from chatlab.backends import PRIVATE
+from chatlab.discovery import WAYS, Presences
 from chatlab.errors import ChatClosed, InvalidInput, NotPossible
 from chatlab.groups import guarantees as of_groups
 from chatlab.insults import guarantees as of_insults
@@ -209,6 +210,14 @@ class User:
         self._seat.inbox(m.INSULTS).resume()
         return InsultChannel(self, m.INSULTS, m.INSULTS, found)
 
+    # -- who is there
+
+    def discover(self, via: str = WAYS[0], timeout: float | None = None) -> Presences:
+        """Who and what is there, asked by this user: as :meth:`Lab.discover`, by its own
+        links."""
+        work = self._seat.do("discover", via=via, **timed(timeout))
+        return Presences.unpacked(self.lab._call(work))
+
     # -- looks
 
     def __repr__(self) -> str:
@@ -225,3 +234,8 @@ class User:
                 "conversations": [m.title(chat) for chat in seat.inboxes],
             },
         )
+
+
+def timed(timeout: float | None) -> dict[str, float]:
+    """The option of a way of asking, where one was given."""
+    return {} if timeout is None else {"timeout": timeout}

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from rabbit_rig import eventually, eventually_is
 
-from chatlab.amqp import Binding, Connection, Exchange, Outgoing, Queue
+from chatlab.amqp import Binding, Connection, Connections, Exchange, Outgoing, Queue
 from chatlab.amqp.errors import AccessRefused
 from chatlab.amqp.wire import Properties
 from chatlab.client import Life
 from chatlab.discovery import Inquirer, Registry, broker_events, event_feed
-from chatlab.discovery.announcement import announce
+from chatlab.discovery.announcement import Announcement
 from chatlab.discovery.broker_events import BrokerView
 from chatlab.discovery.management import discover as discover_by_management
 from chatlab.errors import LabClosed, NotPossible, ServiceUnavailable
@@ -70,7 +70,7 @@ async def connected(rabbitmq: RabbitAddress, name: str = "tool") -> AsyncIterato
 @asynccontextmanager
 async def online(life: Life) -> AsyncIterator[Connection]:
     async with connected(life.rabbitmq, life.connection_name) as connection:
-        await announce(connection, life, "127.0.0.1:4711")
+        await connection.declare(*Announcement(connection, life, "127.0.0.1:4711")._things())
         yield connection
 
 
@@ -149,7 +149,9 @@ async def test_what_happens_while_it_asks_is_not_missed_and_not_undone(
     ask = broker_events.snapshot
 
     async def say(connection: Connection) -> None:
-        await announce(connection, new_life(connection.name), "127.0.0.1:4711")
+        await connection.declare(
+            *Announcement(connection, new_life(connection.name), "127.0.0.1:4711")._things()
+        )
 
     async def busy(*args: Any) -> Any:
         await say(eva)  # told, and listed
@@ -387,10 +389,11 @@ async def test_without_the_management_api_it_cannot_begin_and_leaves_nothing(
     await view.close()
 
 
-async def test_the_inquirer_opens_one_view_for_all_who_ask_and_closes_it(
+async def test_the_inquirer_opens_its_view_once_for_all_who_ask(
     registry: Registry, rabbitmq: RabbitAddress, new_life: NewLife
 ) -> None:
-    inquirer = Inquirer(registry, rabbitmq)
+    view, connections = BrokerView(rabbitmq), Connections(new_life("ana"))
+    inquirer = Inquirer(registry, rabbitmq, connections, view)
     assert await left(rabbitmq) == []
 
     async def ask(_: int) -> Awaitable[Any]:
@@ -401,4 +404,5 @@ async def test_the_inquirer_opens_one_view_for_all_who_ask_and_closes_it(
         assert [answer.users for answer in answers] == [["bob"]] * 5
         assert len(await left(rabbitmq)) == 4
     await inquirer.close()
+    await view.close()
     await eventually_is(lambda: nothing_left(rabbitmq))

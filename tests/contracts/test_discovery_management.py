@@ -12,7 +12,8 @@ import pytest
 from chatlab.amqp import Binding, Connection, Exchange, Queue
 from chatlab.client import Life
 from chatlab.discovery import Presence
-from chatlab.discovery.announcement import announce
+from chatlab.discovery.announcement import Announcement
+from chatlab.discovery.management import FEW_GROUPS
 from chatlab.discovery.management import discover as discover_by_management
 from chatlab.errors import ServiceUnavailable
 from chatlab.journal import Journal, now
@@ -125,14 +126,34 @@ async def test_who_announced_itself_is_there_until_its_connection_ends(
     await group("sd", "bob", "ana")
     vhost = rabbitmq.vhost
     async with online(rabbitmq, "lab/bob/3") as connection:
-        await announce(connection, life(rabbitmq, "bob", 3), "127.0.0.1:4711")
+        said = Announcement(connection, life(rabbitmq, "bob", 3), "127.0.0.1:4711")
+        await said.start()
         bob, sd = await discover_by_management(management, vhost)
         assert (bob.name, bob.kind, bob.source) == ("bob", "private", "management")
         assert (bob.address, bob.incarnation) == ("127.0.0.1:4711", 3)
         assert bob.since == pytest.approx(now(), abs=30)
         assert (sd.members, sd.away) == (("bob",), ("ana",))
+        await said.close()
     found = await until(management, vhost, lambda f: [entry.name for entry in f] == ["sd"])
     assert (found[0].members, found[0].away) == ((), ("ana", "bob"))
+
+
+@pytest.mark.parametrize("groups", [1, FEW_GROUPS, FEW_GROUPS + 1])
+async def test_few_groups_and_many_are_seen_alike(
+    management: Management, rabbitmq: RabbitAddress, group: Declare, groups: int
+) -> None:
+    names = sorted(f"g{number}" for number in range(groups))
+    for name in names:
+        await group(name, "bob", "ana")
+    async with online(rabbitmq, "lab/bob/3") as connection:
+        said = Announcement(connection, life(rabbitmq, "bob", 3), "127.0.0.1:4711")
+        await said.start()
+        found = await discover_by_management(management, rabbitmq.vhost)
+        await said.close()
+    assert (found.users, found.groups) == (["bob"], names)
+    assert {(entry.members, entry.away) for entry in found[1:]} == {(("bob",), ("ana",))}
+    # The exchanges, and the bindings of each or of all: a request and an answer.
+    assert found.messages == 2 + 2 * (groups + 1 if groups <= FEW_GROUPS else 1)
 
 
 async def test_a_connection_alone_makes_nobody_present(

@@ -16,7 +16,7 @@ from chatlab.amqp import Binding, Connection, Exchange, Queue
 from chatlab.backoff import patiently
 from chatlab.client import Life
 from chatlab.discovery import Change, Presences, Registry
-from chatlab.discovery.announcement import announce
+from chatlab.discovery.announcement import Announcement
 from chatlab.discovery.broker_events import BrokerView
 from chatlab.discovery.management import discover as discover_by_management
 from chatlab.discovery.watching import BrokerSource, Follower, RegistrySource
@@ -89,7 +89,9 @@ async def test_after_a_restart_or_kill_of_rabbitmq_the_view_is_right_again(
     bob, eva = (new_life(name) for name in ("bob", "eva"))
     connections = {life.user: Connection(rabbitmq, life.connection_name) for life in (bob, eva)}
     for life in (bob, eva):
-        await announce(connections[life.user], life, "127.0.0.1:4711")
+        await connections[life.user].declare(
+            *Announcement(connections[life.user], life, "127.0.0.1:4711")._things()
+        )
     durable = Queue("chatlab/sd/ana"), Binding("chatlab/sd/ana", "sd")
     await connections["bob"].declare(Exchange("sd"), *durable)
     await view.open()
