@@ -95,7 +95,8 @@ class Broker(ABC):
         """Whether it does all that clients need; raises nothing when it does not."""
 
     async def settle_in(self) -> None:
-        """After its first start, before anybody uses it."""
+        """After its first start, before anybody uses it; by default nothing."""
+        return
 
     @abstractmethod
     def port_taken(self, log: str) -> bool:
