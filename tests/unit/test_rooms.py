@@ -29,6 +29,7 @@ ROOMS = [
     "plots",
     "experiments",
     "lab",
+    "checkers",
     "insults",
     "private groups",
     "discovery",
