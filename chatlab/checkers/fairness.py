@@ -14,6 +14,7 @@ over once by each other, if paced; in a burst twice, and by as many as others ma
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from itertools import groupby
 from statistics import median
@@ -42,7 +43,7 @@ def check(case: Case) -> Check:
     takers = [sights[0] for sights in case.talk.by_key.values()]
     shares = Counter(dict.fromkeys(members, 0))
     shares.update(sight.user for sight in takers)
-    passed, over = _passed_over(case, members, takers)
+    passed, over = _passed_over(case, members)
     counts = {
         "members": len(members),
         "insults": len(takers),
@@ -50,17 +51,20 @@ def check(case: Case) -> Check:
         "most": max(shares.values(), default=0),
         "least": min(shares.values(), default=0),
         "longest_run": max(
-            (len(list(run)) for _, run in groupby(s.user for s in takers)), default=0
+            [0, *(len(list(run)) for _, run in groupby(s.user for s in takers))]
         ),
         "starved": sum(not number for number in shares.values()),
         "passed_over": len(over),
     }
-    outcome, why, counted = _judged(case, counts, takers, passed)
+    paced = _paced(case, takers)
+    limit = _limit(case, len(members), paced)
+    outcome, why, counted = _judged(case, counts, paced, passed, limit)
     example = Example()
     if outcome == BROKEN:
+        shown = over[: limit + 1]
         text = f"{passed} was idle, and one of these was to be its."
         example = case.history.example(
-            text, [s.message.id for s in over], *(s.line for s in over)
+            text, [sight.message.id for sight in shown], *(sight.line for sight in shown)
         )
     return Check(
         "fairness", case.talk.chat, case.promise.backend, outcome, why, counts, example, counted
@@ -74,23 +78,21 @@ def jain(shares: list[int]) -> float:
 
 
 def _limit(case: Case, members: int, paced: bool) -> int:
-    slack = _SLACK[case.promise.turn] * (members - 1)
+    """How often in a row an idle member may be passed over."""
+    slack = _SLACK.get(case.promise.turn, 0) * (members - 1)
     return slack if paced else 2 * slack * _prefetch(case)
 
 
 def _prefetch(case: Case) -> int:
     """The most that a member may hold, by its options."""
-    options = [
-        option for b, _ in case.talk.roles.values() for option in b.split(":")[-1].split(",")
-    ]
-    found = [o.partition("=")[2] for o in options if o.startswith("prefetch=")]
-    return max([1, *(int(number) for number in found if number.isdigit())])
+    texts = [backend for backend, _ in case.talk.roles.values()]
+    return max([1, *(int(n) for text in texts for n in re.findall(r"prefetch=(\d+)", text))])
 
 
 def _judged(
-    case: Case, counts: dict[str, int], takers: list[Sight], passed: str
+    case: Case, counts: dict[str, int], paced: bool, passed: str, limit: int
 ) -> tuple[Outcome, str, bool]:
-    members, insults = counts["members"], counts["insults"]
+    members, insults, times = counts["members"], counts["insults"], counts["passed_over"]
     shares = f"{counts['least']} to {counts['most']} each of {insults}"
     if members < 2:
         return CANNOT_TELL, "Only one member was there to draw.", True
@@ -98,17 +100,11 @@ def _judged(
         return CANNOT_TELL, f"{insults} insults are too few to show a turn.", False
     if case.promise.turn not in _SLACK:
         return NOT_PROMISED, f"{shares}; this backend promises no turn.", False
-    paced = _paced(case, takers)
     if not paced and _work(case) < WORK_SECONDS:
         return NOT_PROMISED, f"{shares}; of busy members no turn is promised.", False
-    limit = _limit(case, members, paced)
-    if counts["passed_over"] > limit:
-        return (
-            BROKEN,
-            f"{shares}; {passed} was idle and passed over {counts['passed_over']} times in "
-            f"a row, {limit} is the most.",
-            True,
-        )
+    if times > limit:
+        what = f"{passed} was idle and passed over {times} times in a row; {limit} is the most."
+        return BROKEN, f"{shares}; {what}", True
     return KEPT, f"{shares}; nobody idle was passed over more than {limit} times.", True
 
 
@@ -138,28 +134,20 @@ def _work(case: Case) -> float:
     return median(at(_ended(case, s)) - s.at for s in case.talk.sights)
 
 
-def _passed_over(
-    case: Case, members: list[str], takers: list[Sight]
-) -> tuple[str, list[Sight]]:
+def _passed_over(case: Case, members: list[str]) -> tuple[str, list[Sight]]:
     """Who was passed over most often in a row, and by which."""
-    history, store = case.history, case.talk.store
     worst: tuple[str, list[Sight]] = ("", [])
     runs: dict[str, list[Sight]] = {user: [] for user in members}
     busy: dict[str, int] = {}
-    for sight in sorted(takers, key=lambda sight: sight.line):
-        for user, run in runs.items():
-            if (
-                user == sight.user
-                or busy.get(user, 0) > sight.line
-                or _gone(case, user, run, sight)
-            ):
-                run.clear()
-            elif history.absent(user, store, sight.line) is None and (
-                case.promise.own or sight.message.sender != user
-            ):
-                run.append(sight)
-                if len(run) > len(worst[1]):
-                    worst = (user, list(run))
+    for sight in case.talk.sights:
+        for user in members:
+            served = user == sight.user or busy.get(user, 0) > sight.line
+            if served or _gone(case, user, runs[user], sight):
+                runs[user] = []
+            elif case.promise.own or sight.message.sender != user:
+                runs[user].append(sight)
+                if len(runs[user]) > len(worst[1]) or runs[user] is worst[1]:
+                    worst = (user, runs[user])
         busy[sight.user] = _ended(case, sight)
     return worst
 
@@ -168,4 +156,4 @@ def _gone(case: Case, user: str, run: list[Sight], sight: Sight) -> bool:
     """Whether the user was away in the course of this run."""
     spans = case.history.away(user, case.talk.store)
     since = run[0].line if run else sight.line
-    return any(span.overlaps(since, sight.line) for span in spans)
+    return any(span.began <= sight.line and since < span.ended for span in spans)

@@ -110,10 +110,14 @@ def _judged(
     if wrong:
         parts = {"skipped": broken, "backwards without a mark": unmarked}
         text = ", ".join(f"{number} {name}" for name, number in parts.items() if number)
-        return BROKEN, f"After {counts['returns']} returns: {text}."
+        return BROKEN, f"After {_times(counts)}: {text}."
     if not counts["returns"]:
         return CANNOT_TELL, "Nobody went and came back."
     if counts["skipped"] or counts["backwards"]:
         what = f"{counts['skipped']} skipped, {counts['backwards']} backwards"
-        return NOT_PROMISED, f"After {counts['returns']} returns: {what}; nobody promised more."
-    return KEPT, f"After {counts['returns']} returns it went on where it had stopped."
+        return NOT_PROMISED, f"After {_times(counts)}: {what}; nobody promised more."
+    return KEPT, f"After {_times(counts)} it went on where it had stopped."
+
+
+def _times(counts: dict[str, int]) -> str:
+    return f"{counts['returns']} return{'' if counts['returns'] == 1 else 's'}"
