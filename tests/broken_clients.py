@@ -55,9 +55,9 @@ class Broker:
         """Into each queue bound to ``target``, or the queue of that name. The outcome."""
         if not self.reachable:
             return "uncertain"
-        for queue in self.bindings[target] if target in self.bindings else [target]:
+        for queue in self.bindings.get(target, [target]):
             self.queues[queue].append(Item(message, persistent))
-        self.silent -= self.silent > 0 and 1
+        self.silent = max(0, self.silent - 1)
         return "confirmed"
 
     def take(self, queue: str, consumer: str, auto: bool = False) -> Item | None:
@@ -205,7 +205,7 @@ class Client:
 
     def show(self, chat: str, item: Item) -> None:
         message = item.message
-        where = m.private(message.sender, self.user) if chat == "mailbox" else chat
+        where = self.where(chat, message)
         if message.id in self.seen:
             self.fact("Discarded", where, message.id)
             return
@@ -216,13 +216,16 @@ class Client:
             self.broker.at += 0.02
             self.fact("Handled", chat, message.id)
 
+    def where(self, chat: str, message: Message) -> str:
+        """The conversation that a message of the mailbox belongs to."""
+        return m.private(message.sender, self.user) if chat == "mailbox" else chat
+
     def begin_work(self, chat: str, item: Item) -> None:
         self.fact("Delivered", chat, item.message, item.redelivered)
 
     def done(self, chat: str, item: Item) -> None:
         message = item.message
-        where = m.private(message.sender, self.user) if chat == "mailbox" else chat
-        self.fact("Acked", where, message.id)
+        self.fact("Acked", self.where(chat, message), message.id)
         self.broker.ack(self.queue(chat), self.user, message.id)
 
 
@@ -266,8 +269,7 @@ class AcknowledgesAutomatically(Client):
             return False
         _, item = self.buffer.pop(0)
         self.show(chat, item)
-        self.fact("Acked", m.private(item.message.sender, self.user) if chat == "mailbox" else chat,
-                  item.message.id)  # fmt: skip
+        self.fact("Acked", self.where(chat, item.message), item.message.id)
         return True
 
 

@@ -57,22 +57,20 @@ def check(case: Case, found: dict[tuple[str, str], Stamp]) -> Check:
     chat, sends = case.talk.chat, case.talk.sends
     known: dict[str, dict[str, tuple[int, Sight]]] = {}
     early: list[tuple[Sight, Sight]] = []
-    compared = 0
+    effects = 0
     for sight in in_order(case):
         send = sends[sight.key]
         stamp = found[chat, sight.key]
         seen = known.setdefault(sight.user, {})
-        if send.user in seen:
-            compared += 1
-            number, effect = seen[send.user]
-            if number >= stamp.number:
-                early.append((sight, effect))
+        effects += len(stamp.vector) > 1
+        if send.user in seen and seen[send.user][0] >= stamp.number:
+            early.append((sight, seen[send.user][1]))
         for name, number in stamp.vector.items():
             if name != send.user and number > seen.get(name, (0,))[0]:
                 seen[name] = (number, sight)
     promised = case.promise.causal
-    counts = {"compared": compared, "too_early": len(early)}
-    if not compared:
+    counts = {"effects": effects, "too_early": len(early)}
+    if not effects:
         outcome, why = CANNOT_TELL, "Nobody was shown an answer to what it was shown."
     elif not early:
         outcome, why = KEPT, "No effect was shown before its cause."

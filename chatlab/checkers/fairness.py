@@ -146,7 +146,7 @@ def _passed_over(case: Case, members: list[str]) -> tuple[str, list[Sight]]:
                 runs[user] = []
             elif case.promise.own or sight.message.sender != user:
                 runs[user].append(sight)
-                if len(runs[user]) > len(worst[1]) or runs[user] is worst[1]:
+                if len(runs[user]) > len(worst[1]):
                     worst = (user, runs[user])
         busy[sight.user] = _ended(case, sight)
     return worst

@@ -23,9 +23,7 @@ def test_what_was_sent_and_shown_is_kept() -> None:
     assert judge(run.journal).outcome == "kept"
 
 
-def test_a_confirmed_message_that_nothing_explains_is_broken_and_its_lines_are_the_example() -> (
-    None
-):
+def test_a_loss_that_nothing_explains_is_broken_and_its_lines_are_the_example() -> None:
     run = Run("ana", "bob").join()
     run.send("ana", "ana", "bob")
     gone = run.send("ana", "ana")
