@@ -1,0 +1,413 @@
+"""History: a journal read once, arranged for the judges. Pure.
+
+Who was meant to get what, who was there when, what was sent with which outcome, what was
+shown to whom, what was done to whom and to which service. A moment is a *line*: the number
+that the fact has in the saved journal (the header is line 1), so the order is the journal's.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal, NamedTuple
+
+from chatlab import messages as m
+from chatlab.checkers.verdict import Example
+from chatlab.journal import Journal, Row, encode
+
+#: After the last line.
+NEVER = 1 << 60
+#: The conversation under which a user's attachment to its mailbox is recorded.
+MAILBOX = "mailbox"
+#: The user as a whole.
+WHOLE = ""
+DIRECT = "direct"
+
+Pattern = Literal["private", "group", "insults"]
+Why = Literal["away", "crashed", "frozen", "lost"]
+
+
+@dataclass(slots=True)
+class Send:
+    """One message that somebody handed to its client, and what the sender learned."""
+
+    key: str
+    line: int
+    at: float
+    user: str
+    life: int
+    message: m.Message
+    attempts: int = 1
+    #: confirmed, returned, uncertain, failed; "": the journal does not say.
+    outcome: str = ""
+    told: int = NEVER
+
+
+class Sight(NamedTuple):
+    """One message shown to one life of a user."""
+
+    key: str
+    line: int
+    at: float
+    user: str
+    life: int
+    message: m.Message
+    redelivered: bool
+
+
+class End(NamedTuple):
+    """An insult is handled or a dead letter, by this life."""
+
+    line: int
+    user: str
+    life: int
+    kind: str
+
+
+@dataclass(slots=True)
+class Span:
+    """From one line to another; open ones last for ever."""
+
+    began: int
+    ended: int = NEVER
+    why: Why = "away"
+
+    def overlaps(self, since: int, until: int) -> bool:
+        return self.began < until and since < self.ended
+
+    def covers(self, line: int) -> bool:
+        return self.began <= line < self.ended
+
+
+@dataclass(slots=True)
+class Fault:
+    """Something was done to a service or a link."""
+
+    fault: str
+    target: str
+    began: int
+    ended: int = NEVER
+
+
+@dataclass
+class Conversation:
+    """All that concerns one conversation."""
+
+    chat: str
+    #: As named in the journal, in the order of appearance.
+    backends: dict[str, None] = field(default_factory=dict)
+    sends: dict[str, Send] = field(default_factory=dict)
+    sights: list[Sight] = field(default_factory=list)
+    #: Group: member -> from subscription to leaving.
+    members: defaultdict[str, list[Span]] = field(default_factory=lambda: defaultdict(list))
+    #: (user, life) -> ids that it acknowledged.
+    acked: defaultdict[tuple[str, int], set[str]] = field(
+        default_factory=lambda: defaultdict(set)
+    )
+    #: Insults: id -> how it came to an end.
+    ends: defaultdict[str, list[End]] = field(default_factory=lambda: defaultdict(list))
+    #: Insults: id -> lines at which it was given back.
+    rejected: defaultdict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
+    #: Insults: member -> the backend with its options, and its role; the latest.
+    roles: dict[str, tuple[str, str]] = field(default_factory=dict)
+    #: Connected and Disconnected, with the user and the life.
+    visits: list[tuple[int, str, int, str]] = field(default_factory=list)
+
+    @property
+    def pattern(self) -> Pattern:
+        if self.chat == m.INSULTS:
+            return "insults"
+        return "private" if self.chat.startswith("private:") else "group"
+
+    @property
+    def store(self) -> str:
+        """Under which conversation its receivers attach."""
+        mailbox = self.pattern == "private" and DIRECT not in self.backends
+        return MAILBOX if mailbox else self.chat
+
+    @cached_property
+    def by_key(self) -> dict[str, list[Sight]]:
+        """Who was shown a message, in order."""
+        found: defaultdict[str, list[Sight]] = defaultdict(list)
+        for sight in self.sights:
+            found[sight.key].append(sight)
+        return found
+
+    @cached_property
+    def first_sights(self) -> dict[tuple[str, str], int]:
+        """(message, user) -> the line at which it was shown first."""
+        found: dict[tuple[str, str], int] = {}
+        for sight in self.sights:
+            found.setdefault((sight.key, sight.user), sight.line)
+        return found
+
+    @property
+    def consumers(self) -> list[str]:
+        """Who has attached to be handed insults."""
+        return [user for user, (_, role) in self.roles.items() if role != "producer"]
+
+    def key(self, message: m.Message) -> str:
+        """Ids of private chats are unique per sender only."""
+        return f"{message.sender}/{message.id}" if self.pattern == "private" else message.id
+
+
+class History:
+    """Reads a journal."""
+
+    def __init__(self, journal: Journal) -> None:
+        self.rows: list[Row] = journal.rows[:]
+        self.header: dict[str, Any] = journal.header
+        self.conversations: dict[str, Conversation] = {}
+        #: (user, store) -> when it was not attached there, or not there at all.
+        self.absences: defaultdict[tuple[str, str], list[Span]] = defaultdict(list)
+        self.faults: list[Fault] = []
+        #: Line and time at which ``settle`` looked, and how much was still due.
+        self.drains: list[tuple[int, float, int]] = []
+        #: What happened to users as a whole, for ``expect``: (what, user, line).
+        self.blows: list[tuple[str, str, int]] = []
+        self.last_send = self.last_event = self.last_return = 0
+        #: (user, store) that attached at least once.
+        self.known: set[tuple[str, str]] = set()
+        self._mailboxes: defaultdict[str, dict[str, None]] = defaultdict(dict)
+        self._direct: set[str] = set()
+        self._acks: set[str] = set()
+        for line, row in enumerate(self.rows, 2):
+            handle = _HANDLERS.get(row[0])
+            if handle is not None:
+                handle(self, line, row)
+        self._name_private_backends()
+
+    # -- asked by the judges
+
+    def at(self, line: int) -> float:
+        """The time of a line."""
+        return float(self.rows[min(line, len(self.rows) + 1) - 2][1])
+
+    def example(self, expected: str, messages: Iterable[str], *lines: int) -> Example:
+        """These lines, in order, each once."""
+        chosen = sorted({line for line in lines if 0 < line < NEVER})
+        texts = tuple((line, encode(self.rows[line - 2])) for line in chosen)
+        return Example(tuple(dict.fromkeys(messages)), expected, texts)
+
+    @cached_property
+    def closing(self) -> int:
+        """The line up to which it counts who was there: the last look of ``settle``, if
+        nobody sent or came after it; else, if everybody left at the end, the line before
+        that."""
+        if self.drains and self.drains[-1][0] > max(self.last_send, self.last_return):
+            return self.drains[-1][0]
+        whole = [spans[-1] for (_, store), spans in self.absences.items() if store == WHOLE]
+        users = {user for user, store in self.known if store == WHOLE}
+        gone = [span for span in whole if span.ended == NEVER and span.why == "away"]
+        if users and len(gone) == len(users):
+            first = min(span.began for span in gone)
+            if first > self.last_event:
+                return self.last_event
+        return len(self.rows) + 1
+
+    def away(self, user: str, store: str) -> list[Span]:
+        """When a user was absent from where it would be handed messages: always, if it never
+        attached there."""
+        if (user, store) not in self.known:
+            return [Span(0)]
+        return [*self.absences.get((user, WHOLE), ()), *self.absences.get((user, store), ())]
+
+    def absent(self, user: str, store: str, line: int) -> Span | None:
+        """The absence at a line, if the user was absent."""
+        return next((span for span in self.away(user, store) if span.covers(line)), None)
+
+    def present_since(self, user: str, store: str, line: int) -> int:
+        """Since which line a user that is present at ``line`` has been."""
+        ends = [span.ended for span in self.away(user, store) if span.ended <= line]
+        return max(ends, default=0)
+
+    def crashed(self, user: str, since: int, until: int) -> int:
+        """The line of a user's first crash after ``since`` and before ``until``; 0: none."""
+        for what, whom, line in self.blows:
+            if what == "crash" and whom == user and since < line < until:
+                return line
+        return 0
+
+    # -- reading
+
+    def _conversation(self, chat: str) -> Conversation:
+        found = self.conversations.get(chat)
+        if found is None:
+            found = self.conversations[chat] = Conversation(chat)
+        return found
+
+    def _sent(self, line: int, row: Row) -> None:
+        _, at, user, life, chat, message = row
+        self.last_send = self.last_event = line
+        talk = self._conversation(chat)
+        key = talk.key(message)
+        if key in talk.sends:
+            talk.sends[key].attempts += 1
+        else:
+            talk.sends[key] = Send(key, line, at, user, life, message)
+
+    def _told(self, line: int, row: Row) -> None:
+        kind, _, user, _, chat, id = row[:6]
+        talk = self._conversation(chat)
+        send = talk.sends.get(f"{user}/{id}" if talk.pattern == "private" else id)
+        self.last_event = line
+        if send is None:
+            return
+        outcome = kind.lower()
+        # Sent again under its id: whatever became of the first copy is still possible.
+        if _RANK[outcome] > _RANK[send.outcome]:
+            send.outcome, send.told = outcome, line
+
+    def _delivered(self, line: int, row: Row) -> None:
+        _, at, user, life, chat, message, again = row
+        self.last_event = line
+        talk = self._conversation(chat)
+        talk.sights.append(Sight(talk.key(message), line, at, user, life, message, bool(again)))
+
+    def _acked(self, line: int, row: Row) -> None:
+        _, _, user, life, chat, id = row
+        self.last_event = line
+        talk = self._conversation(chat)
+        talk.acked[user, life].add(id)
+        self._acks.add(chat)
+
+    def _handled(self, line: int, row: Row) -> None:
+        self.last_event = line
+        self._conversation(row[4]).ends[row[5]].append(End(line, row[2], row[3], "Handled"))
+
+    def _rejected(self, line: int, row: Row) -> None:
+        self.last_event = line
+        talk = self._conversation(row[4])
+        talk.rejected[row[5]].append(line)
+        if row[6]:
+            talk.ends[row[5]].append(End(line, row[2], row[3], "Rejected"))
+
+    def _connected(self, line: int, row: Row) -> None:
+        _, _, user, life, chat, backend, role = row
+        key = (user, chat)
+        self._back(key, line)
+        self.last_return = line
+        if chat == WHOLE:
+            self.known.add(key)
+            return
+        if chat == MAILBOX:
+            self._mailboxes[user][backend] = None
+        else:
+            talk = self._conversation(chat)
+            talk.visits.append((line, user, life, "Connected"))
+            talk.backends.setdefault(backend)
+            if chat.startswith("private:"):
+                self._direct.add(chat)
+            elif chat == m.INSULTS:
+                talk.roles[user] = (backend, role)
+                if role == "producer":
+                    self._leave(key, line if key in self.known else 0, "away")
+                    return
+            else:
+                self._enter(talk, user, line)
+        if key not in self.known:
+            self.known.add(key)
+            self.absences[key].append(Span(0, line))
+
+    def _disconnected(self, line: int, row: Row) -> None:
+        _, _, user, life, chat, reason = row
+        why: Why = "lost" if reason else "away"
+        if chat not in (WHOLE, MAILBOX):
+            self._conversation(chat).visits.append((line, user, life, "Disconnected"))
+        self._leave((user, chat), line, why)
+        if chat == WHOLE:
+            self.blows.append(("away", user, line))
+            self._leave_all(user, line, "away")
+
+    def _subscribed(self, line: int, row: Row) -> None:
+        _, _, user, _, chat, backend = row
+        talk = self._conversation(chat)
+        talk.backends.setdefault(backend)
+        self._enter(talk, user, line)
+
+    def _enter(self, talk: Conversation, user: str, line: int) -> None:
+        spans = talk.members[user]
+        if not spans or spans[-1].ended != NEVER:
+            spans.append(Span(line))
+
+    def _left(self, line: int, row: Row) -> None:
+        _, _, user, _, chat = row
+        self._leave((user, chat), line, "away")
+        spans = self._conversation(chat).members[user]
+        if spans:
+            spans[-1].ended = min(spans[-1].ended, line)
+
+    def _crashed(self, line: int, row: Row) -> None:
+        user = row[2]
+        self.blows.append(("crash", user, line))
+        self._back((user, WHOLE), line)  # a frozen one that is killed is no longer frozen
+        self._leave((user, WHOLE), line, "crashed")
+        self._leave_all(user, line, "crashed")
+
+    def _frozen(self, line: int, row: Row) -> None:
+        self.blows.append(("freeze", row[2], line))
+        self._leave((row[2], WHOLE), line, "frozen")
+
+    def _thawed(self, line: int, row: Row) -> None:
+        self._back((row[2], WHOLE), line)
+
+    def _fault_began(self, line: int, row: Row) -> None:
+        self.faults.append(Fault(row[5], row[6], line))
+
+    def _fault_ended(self, line: int, row: Row) -> None:
+        for fault in self.faults:
+            if (fault.fault, fault.target) == row[5:7] and fault.ended == NEVER:
+                fault.ended = line
+
+    def _drained(self, line: int, row: Row) -> None:
+        self.drains.append((line, row[1], row[5]))
+
+    def _leave(self, key: tuple[str, str], line: int, why: Why) -> None:
+        spans = self.absences[key]
+        if not spans or spans[-1].ended != NEVER:
+            spans.append(Span(line, why=why))
+        self.known.add(key)
+
+    def _leave_all(self, user: str, line: int, why: Why) -> None:
+        """Its attachments went with it, and come back one by one."""
+        for whom, store in list(self.known):
+            if whom == user and store != WHOLE:
+                self._leave((user, store), line, why)
+
+    def _back(self, key: tuple[str, str], line: int) -> None:
+        spans = self.absences.get(key)
+        if spans and spans[-1].ended == NEVER:
+            spans[-1].ended = line
+
+    def _name_private_backends(self) -> None:
+        """Facts of private messages do not name the backend. Without a direct line it is one
+        of the mailboxes of the two; with one, a mailbox counts if it acknowledged."""
+        for talk in self.conversations.values():
+            if talk.pattern == "private" and (
+                talk.chat not in self._direct or talk.chat in self._acks
+            ):
+                for user in talk.chat.split(":")[1:]:
+                    talk.backends |= self._mailboxes.get(user, {})
+
+
+_RANK = {"": 0, "failed": 1, "uncertain": 2, "returned": 3, "confirmed": 4}
+_HANDLERS: dict[str, Any] = {
+    "Sent": History._sent,
+    **dict.fromkeys(("Confirmed", "Returned", "Failed", "Uncertain"), History._told),
+    "Delivered": History._delivered,
+    "Acked": History._acked,
+    "Handled": History._handled,
+    "Rejected": History._rejected,
+    "Connected": History._connected,
+    "Disconnected": History._disconnected,
+    "Subscribed": History._subscribed,
+    "Left": History._left,
+    "Crashed": History._crashed,
+    "Frozen": History._frozen,
+    "Thawed": History._thawed,
+    "FaultBegan": History._fault_began,
+    "FaultEnded": History._fault_ended,
+    "Drained": History._drained,
+}
