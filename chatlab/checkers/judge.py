@@ -22,7 +22,7 @@ from chatlab.errors import InvalidInput
 from chatlab.journal import Journal
 
 #: What an expected event may be called; those of users, then those of services and links.
-EVENTS = ("crash", "freeze", "away", "kill", "restart", "pause", "cut", "slow")
+EVENTS = ("crash", "freeze", "away", "kill", "restart", "pause", "memory_alarm", "cut", "slow")
 
 _CHECKERS: dict[str, tuple[Callable[[Case], Check], ...]] = {
     "private": (delivery.check, reconnect.check, order.check, limits.check),

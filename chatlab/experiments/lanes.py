@@ -104,7 +104,8 @@ class Lane(ABC):
 
     def _faults_of(self, step: Step) -> list[str]:
         if step.breaks == "user":
-            return [f"{step.do} {user}" for user in step.who]
+            # A second window is in the journal as a life of its own, not as a fault.
+            return [f"{step.do} {user}" for user in step.who if step.do != "second_window"]
         if step.breaks == "service":
             return [f"{step.do} {self.broker if step.service == 'broker' else step.service}"]
         service = self.link if step.service == "broker" else step.service

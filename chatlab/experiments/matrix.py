@@ -77,6 +77,6 @@ def cell_text(run: Run) -> str:
 
 
 def _why(run: Run) -> str:
-    """The sentence of the check that made the verdict what it is."""
-    checks = [c for c in run.verdict.checks if c.outcome == run.outcome]
-    return checks[0].why.rstrip(".") if checks else ""
+    """The check that made the verdict what it is, up to the colon of its sentence."""
+    checks = [c for c in run.verdict.checks if c.outcome == run.outcome and c.declared]
+    return checks[0].why.rstrip(".").partition(":")[0] if checks else ""

@@ -194,7 +194,7 @@ class Script:
         found = list(dict.fromkeys(lane.broker for lane in self._lanes))
         if "" in found:
             names = ", ".join(lane.backend for lane in self._lanes if not lane.broker)
-            raise CannotPlay(f"{names} relies on no service.")
+            raise CannotPlay(f"no broker: {names} relies on no service.")
         return found
 
     def _to_services(self, step: Step) -> None:
@@ -208,7 +208,7 @@ class Script:
         for user in self._users(step):
             for service in services:
                 if not service:
-                    raise CannotPlay(f"There is no link of {user.name} to cut.")
+                    raise CannotPlay(f"no link: {user.name} is connected to no service.")
                 getattr(self._lab, verb)(user, service, *args)
 
     def _cut(self, step: Step) -> None:

@@ -22,6 +22,7 @@ PACKAGE = Path(chatlab.__file__).parent
 ROOMS = [
     "__main__",
     "cli",
+    "commands",
     "doctor",
     "bench",
     "course",
