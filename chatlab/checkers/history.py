@@ -335,9 +335,8 @@ class History:
     def _left(self, line: int, row: Row) -> None:
         _, _, user, _, chat = row
         self._leave((user, chat), line, "away")
-        spans = self._conversation(chat).members[user]
-        if spans:
-            spans[-1].ended = min(spans[-1].ended, line)
+        for span in self._conversation(chat).members.get(user, ()):
+            span.ended = min(span.ended, line)
 
     def _crashed(self, line: int, row: Row) -> None:
         user = row[2]
