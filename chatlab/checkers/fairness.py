@@ -39,7 +39,7 @@ _SLACK = {"strict": 1, "about": 2}
 
 def check(case: Case) -> Check:
     """Judge the insult channel."""
-    members = case.talk.consumers
+    members = list(case.talk.consumers)
     takers = [sights[0] for sights in case.talk.by_key.values()]
     shares = Counter(dict.fromkeys(members, 0))
     shares.update(sight.user for sight in takers)
@@ -85,7 +85,7 @@ def _limit(case: Case, members: int, paced: bool) -> int:
 
 def _prefetch(case: Case) -> int:
     """The most that a member may hold, by its options."""
-    texts = [backend for backend, _ in case.talk.roles.values()]
+    texts = case.talk.consumers.values()
     return max([1, *(int(n) for text in texts for n in re.findall(r"prefetch=(\d+)", text))])
 
 

@@ -26,9 +26,8 @@ from chatlab.checkers.verdict import (
 
 def check(case: Case) -> Check:
     """Judge one group."""
-    owed = {
-        user: sum(case.owed(send) for send, _ in case.receivers[user]) for user in _users(case)
-    }
+    receivers = sorted(case.receivers.items())
+    owed = {user: sum(case.owed(send) for send, _ in meant) for user, meant in receivers}
     strangers = [sight for sight in case.talk.sights if not _member(case, sight)]
     open_ = [entry for entry in case.missing if not entry.lost]
     missed = Counter(entry.receiver for entry in case.missing if entry.lost)
@@ -51,10 +50,6 @@ def check(case: Case) -> Check:
         smallest(iter(examples)),
         counted=len(owed) > 1 or outcome == BROKEN,
     )  # fmt: skip
-
-
-def _users(case: Case) -> list[str]:
-    return sorted(case.talk.members)
 
 
 def _member(case: Case, sight: Sight) -> bool:

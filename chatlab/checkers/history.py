@@ -110,8 +110,8 @@ class Conversation:
     ends: defaultdict[str, list[End]] = field(default_factory=lambda: defaultdict(list))
     #: Insults: id -> lines at which it was given back.
     rejected: defaultdict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
-    #: Insults: member -> the backend with its options, and its role; the latest.
-    roles: dict[str, tuple[str, str]] = field(default_factory=dict)
+    #: Insults: who attached to draw -> the backend with its options, the latest.
+    consumers: dict[str, str] = field(default_factory=dict)
     #: Connected and Disconnected, with the user and the life.
     visits: list[tuple[int, str, int, str]] = field(default_factory=list)
 
@@ -142,11 +142,6 @@ class Conversation:
         for sight in self.sights:
             found.setdefault((sight.key, sight.user), sight.line)
         return found
-
-    @property
-    def consumers(self) -> list[str]:
-        """Who has attached to be handed insults."""
-        return [user for user, (_, role) in self.roles.items() if role != "producer"]
 
     def key(self, message: m.Message) -> str:
         """Ids of private chats are unique per sender only."""
@@ -301,10 +296,10 @@ class History:
             if chat.startswith("private:"):
                 self._direct.add(chat)
             elif chat == m.INSULTS:
-                talk.roles[user] = (backend, role)
                 if role == "producer":
                     self._leave(key, line if key in self.known else 0, "away")
                     return
+                talk.consumers[user] = backend
             else:
                 self._enter(talk, user, line)
         if key not in self.known:
@@ -335,9 +330,8 @@ class History:
     def _left(self, line: int, row: Row) -> None:
         _, _, user, _, chat = row
         self._leave((user, chat), line, "away")
-        spans = self._conversation(chat).members[user]
-        if spans:
-            spans[-1].ended = min(spans[-1].ended, line)
+        for span in self._conversation(chat).members.get(user, ()):
+            span.ended = min(span.ended, line)
 
     def _crashed(self, line: int, row: Row) -> None:
         user = row[2]
@@ -383,13 +377,15 @@ class History:
 
     def _name_private_backends(self) -> None:
         """Facts of private messages do not name the backend. Without a direct line it is one
-        of the mailboxes of the two; with one, a mailbox counts if it acknowledged."""
+        of the mailboxes that both have opened, or one of them; with one, a mailbox counts if
+        it acknowledged."""
         for talk in self.conversations.values():
-            if talk.pattern == "private" and (
-                talk.chat not in self._direct or talk.chat in self._acks
-            ):
-                for user in talk.chat.split(":")[1:]:
-                    talk.backends |= self._mailboxes.get(user, {})
+            by_mailbox = talk.chat not in self._direct or talk.chat in self._acks
+            if talk.pattern == "private" and by_mailbox:
+                ends = talk.chat.split(":")[1:3]
+                one, other = (self._mailboxes.get(user, {}) for user in ends)
+                both = {backend: None for backend in one if backend in other}
+                talk.backends |= both or one | other
 
 
 _RANK = {"": 0, "failed": 1, "uncertain": 2, "returned": 3, "confirmed": 4}

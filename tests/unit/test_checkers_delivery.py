@@ -392,3 +392,14 @@ def test_a_group_of_one_is_a_figure() -> None:
     found = run.settle().check("fan-out")
     assert (found.outcome, found.counted) == ("cannot tell", False)
     assert judge(run.journal).outcome == "kept"
+
+
+def test_of_several_mailboxes_those_that_both_have_opened_count() -> None:
+    run = Run("ana", "bob").mailbox("ana", backend="mailbox-memory").mailbox()
+    run.write("ana", "bob")
+    assert run.check("delivery").backend == "mailbox-redis"
+    run.mailbox("bob", backend="mailbox-memory").write("ana", "bob", seen=False)
+    run.fault("kill", "server").over("kill", "server")
+    found = run.settle().check("delivery")
+    assert found.backend == "mailbox-memory + mailbox-redis"
+    assert found.outcome == "not promised", "the journal cannot say which held it"

@@ -239,3 +239,13 @@ def test_who_is_busy_or_away_is_not_passed_over() -> None:
 def test_too_few_insults_are_a_figure() -> None:
     found = paced("bob").check("fairness")
     assert (found.outcome, found.counted) == ("cannot tell", False)
+
+
+def test_who_only_sends_later_has_drawn_all_the_same() -> None:
+    run = channel()
+    for user in ("bob", "eva", "bob", "eva"):
+        run.work(user, run.insult())
+    run.fact("Connected", "eva", INSULTS, "rabbitmq", "producer")
+    run.work("bob", run.insult()).work("bob", run.insult())
+    found = run.check("fairness")
+    assert (found.counts["members"], found.outcome) == (2, "kept")
