@@ -95,8 +95,7 @@ class Case:
                 (send.user, send.life),
             )
             if seen is not None:
-                if send.attempts == 1:
-                    passed[life] = min(seen, passed.get(life, NEVER))
+                passed[life] = min(seen, passed.get(life, NEVER))
             elif self.owed(send):
                 ordered = self.promise.order and send.attempts == 1
                 skipped = passed.get(life, NEVER) if ordered else NEVER

@@ -189,17 +189,19 @@ class History:
     @cached_property
     def closing(self) -> int:
         """The line up to which it counts who was there: the last look of ``settle``, if
-        nobody sent or came after it; else, if everybody left at the end, the line before
+        nobody sent or came after it; else, if everybody left at the end, the first line of
         that."""
         if self.drains and self.drains[-1][0] > max(self.last_send, self.last_return):
             return self.drains[-1][0]
-        whole = [spans[-1] for (_, store), spans in self.absences.items() if store == WHOLE]
+        last = {key: spans[-1] for key, spans in self.absences.items()}
+        gone = {
+            key: span.began
+            for key, span in last.items()
+            if span.ended == NEVER and span.why == "away" and span.began > self.last_event
+        }
         users = {user for user, store in self.known if store == WHOLE}
-        gone = [span for span in whole if span.ended == NEVER and span.why == "away"]
-        if users and len(gone) == len(users):
-            first = min(span.began for span in gone)
-            if first > self.last_event:
-                return self.last_event
+        if users and all((user, WHOLE) in gone for user in users):
+            return min(gone.values())
         return len(self.rows) + 1
 
     def away(self, user: str, store: str) -> list[Span]:

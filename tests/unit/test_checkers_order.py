@@ -247,3 +247,17 @@ def test_a_connection_for_each_message_is_counted() -> None:
         many.send("ana", "ana", "bob")
         many.fact("Disconnected", "ana", SD, "")
     assert many.check("limits").outcome == "kept"
+
+
+def test_a_marked_tail_is_in_no_order_and_a_new_life_begins_one() -> None:
+    run = Run("ana", "bob").join()
+    sent = [run.send("ana", "ana", "bob") for _ in range(3)]
+    run.crash("bob").revive("bob").reach("bob")
+    run.see("bob", sent[2], again=True).see("bob", sent[1], again=True)
+    assert run.check("order").counts["backwards"] == 0
+    unmarked = Run("ana", "bob").join()
+    early = unmarked.send("ana", "ana")
+    unmarked.send("ana", "ana", "bob")
+    unmarked.crash("bob").revive("bob").reach("bob").see("bob", early)
+    assert unmarked.check("order").counts["backwards"] == 0, "another life of bob"
+    assert unmarked.check("reconnect").outcome == "broken"

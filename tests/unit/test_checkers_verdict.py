@@ -245,3 +245,12 @@ def test_each_way_is_judged_by_itself_in_any_order_of_looks() -> None:
 
 def test_a_quiet_time_proves_nothing() -> None:
     assert seen_by((6, "ana"), (8, "ana")).outcome == "cannot tell"
+
+
+def test_a_fault_that_cost_something_came_in_time_though_it_was_the_last_event() -> None:
+    run = Run("ana", "bob", backend="rabbitmq-transient").join()
+    run.send("ana", "ana")
+    run.fault("kill", "rabbitmq").over("kill", "rabbitmq")
+    verdict = judge(run.settle().journal, expect=("kill rabbitmq",))
+    assert verdict.of("expected")[0].outcome == "kept"
+    assert verdict.outcome == "not promised"
