@@ -250,6 +250,15 @@ def test_what_nobody_sent_is_unexpected() -> None:
     assert found.example.messages == ("ghost",)
 
 
+def test_an_outsider_writes_no_journal_and_is_not_unexpected() -> None:
+    run = Run("ana", "bob").join()
+    run.send("ana", "ana", "bob")
+    run.see("bob", Message("outsider:1", "zoe", 0, "sd", "hi", 0, 0.0, 0))
+    found = run.check("delivery")
+    assert (found.outcome, found.counts["outsiders"]) == ("kept", 1)
+    assert (found.counts["unexpected"], found.counts["delivered"]) == (0, 2)
+
+
 def test_a_second_copy_in_one_life_is_broken_marked_or_not() -> None:
     for marked, name in ((False, "duplicated"), (True, "marked")):
         run = Run("ana", "bob").join()
@@ -403,6 +412,25 @@ def test_of_several_mailboxes_those_that_both_have_opened_count() -> None:
     found = run.settle().check("delivery")
     assert found.backend == "mailbox-memory + mailbox-redis"
     assert found.outcome == "not promised", "the journal cannot say which held it"
+    other = Run("ana", "bob").mailbox().mailbox(backend="mailbox-memory")
+    other.write("ana", "bob", seen=False)
+    other.fault("kill", "server").over("kill", "server")
+    assert other.settle().check("delivery").outcome == "not promised"
+
+
+def test_who_never_opened_its_mailbox_is_waited_for() -> None:
+    run = Run("ana", "bob").mailbox("ana")
+    run.write("ana", "bob", seen=False)
+    assert run.settle().check("delivery").counts["waiting"] == 1
+
+
+def test_what_is_sent_to_who_was_frozen_and_then_killed_is_sent_to_the_absent() -> None:
+    """``maxlen`` promises nothing to the absent, and all to who is killed."""
+    run = Run("ana", "bob", backend="redis-stream:maxlen=5").join()
+    run.fact("Frozen", "bob", "").crash("bob")
+    run.send("ana", "ana")
+    run.revive("bob").reach("bob")
+    assert run.settle().check("delivery").outcome == "not promised"
 
 
 # -- what may still come

@@ -18,6 +18,7 @@ from chatlab.checkers.promises import judged_by
 from chatlab.checkers.verdict import OUTCOMES, worst
 from chatlab.errors import InvalidInput
 from chatlab.journal import Journal
+from chatlab.lab.scene import Scene
 from chatlab.private.guarantees import guarantees, table
 
 
@@ -115,6 +116,14 @@ def test_a_stand_in_is_named() -> None:
 def test_the_tier_is_the_headers() -> None:
     assert judge(Run("ana", tier="replay").journal).tier == "replay"
     assert judge(Journal()).tier == ""
+
+
+def test_a_scene_asks_the_judges() -> None:
+    run = eventful()
+    scene = Scene(None, "eventful", run.journal)  # type: ignore[arg-type]
+    assert scene.verdict(expect=("kill rabbitmq",)) == judge(
+        run.journal, expect=("kill rabbitmq",)
+    )
 
 
 # -- what was expected
