@@ -84,11 +84,10 @@ class Copies:
     @property
     def counts(self) -> dict[str, int]:
         """By the names of the module's text."""
-        lists = {name: len(getattr(self, name)) for name in ("unexpected", "astray", "denied")}
         names = ("delivered", "outsiders", "duplicated", "marked", "repeated", "recovered")
-        return (
-            {name: self._found[name] for name in names} | lists | {"doubled": len(self.doubled)}
-        )
+        listed = ("unexpected", "astray", "doubled", "denied")
+        counted = {name: self._found[name] for name in names}
+        return counted | {name: len(getattr(self, name)) for name in listed}
 
     def _take(self, sight: Sight, send: Send) -> None:
         """Count one copy of what was attempted."""

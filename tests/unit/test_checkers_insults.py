@@ -282,3 +282,15 @@ def test_ones_own_insults_pass_one_over_where_nobody_draws_its_own() -> None:
         for user in ("bob", "eva") * 3:
             run.work(user, run.insult("ana"))
         assert run.settle().check("fairness").outcome == outcome
+
+
+def test_who_was_frozen_and_killed_before_the_insult_never_held_it() -> None:
+    for dead, outcome in ((True, "broken"), (False, "not promised")):
+        run = Run("ana", "bob", "eva")
+        for user in ("bob", "eva"):
+            run.fact("Connected", user, INSULTS, "redis-list", "both")
+        run.fact("Frozen", "bob", "")
+        if dead:
+            run.crash("bob")
+        run.insult()
+        assert run.settle().check("delivery").outcome == outcome

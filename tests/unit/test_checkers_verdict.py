@@ -242,6 +242,7 @@ def test_an_invented_user_is_a_ghost() -> None:
 
 def test_one_who_is_never_listed_is_missed() -> None:
     found = seen_by((0, "ana"), (3, "ana"), (6, "ana"), missed=2.0)
+    assert seen_by((0, "ana"), (3, "ana"), (6, "ana"), missed=3.5).outcome == "kept"
     assert (found.outcome, found.counts["longest_missed_ms"]) == ("broken", 3000)
 
 
