@@ -25,8 +25,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+from chatlab.checkers.conversation import Send, Sight
 from chatlab.checkers.fates import Case, Missing, smallest
-from chatlab.checkers.history import Send, Sight
 from chatlab.checkers.promises import SITUATIONS
 from chatlab.checkers.verdict import (
     BROKEN,

@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, NamedTuple
 
-from chatlab.checkers.history import NEVER, Conversation, History, Send, Span
+from chatlab.checkers.conversation import NEVER, Conversation, Send, Span
+from chatlab.checkers.history import History
 from chatlab.checkers.promises import SITUATIONS, Promise
 from chatlab.checkers.verdict import BROKEN, NOT_PROMISED, Example
 
