@@ -4,8 +4,8 @@ They know a journal and what each backend declares that it promises, and nothing
 lab, not the clients, not what a test hoped for. :func:`judge` gives a :class:`Verdict`;
 :func:`presence` judges lists of who is there.
 
-- ``history``: a journal read once; ``promises``: what holds for a conversation; ``fates``:
-  what became of each delivery that was owed and is not there.
+- ``history``, ``conversation``: a journal read once; ``promises``: what holds for a
+  conversation; ``fates``: what became of each delivery that was owed and is not there.
 - ``delivery``, ``fanout``, ``insults``, ``fairness``, ``order``, ``causal``, ``reconnect``,
   ``limits``: one question each, a function from a case to a :class:`Check`.
 - ``verdict``: the values; ``judge``: all of it.

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from chatlab.checkers.conversation import Sight
 from chatlab.checkers.fates import Case, smallest
-from chatlab.checkers.history import History, Sight
+from chatlab.checkers.history import History
 from chatlab.checkers.order import in_order
 from chatlab.checkers.verdict import BROKEN, CANNOT_TELL, KEPT, NOT_PROMISED, Check
 

@@ -4,7 +4,8 @@ Counted as multisets, by the definitions that Jepsen's checker of a total queue 
 *attempts* are the messages that were sent, *acknowledged* those that were confirmed.
 
 - delivered: shown copies of a message that was attempted;
-- unexpected: shown, and never attempted;
+- unexpected: shown, and never attempted; ``outsiders`` are messages without a number and a
+  life, as those of clients have that write no journal;
 - duplicated: further copies within one life of a receiver that are not marked redelivered;
   ``marked`` counts those that are, and copies shown to a later life (``repeated``) are what
   a crash may cost;
@@ -24,8 +25,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+from chatlab.checkers.conversation import Send, Sight
 from chatlab.checkers.fates import Case, Missing, smallest
-from chatlab.checkers.history import Send, Sight
 from chatlab.checkers.promises import SITUATIONS
 from chatlab.checkers.verdict import (
     BROKEN,
@@ -64,41 +65,50 @@ class Copies:
     def __init__(self, case: Case) -> None:
         self._case = case
         self.unexpected: list[Sight] = []
+        self.astray: list[Sight] = []
         self.denied: list[Sight] = []
         self.duplicated: list[tuple[Sight, Sight]] = []
-        self.astray: list[Sight] = []
         self.doubled = list(_doubled(case))
-        counts = dict.fromkeys(
-            ("delivered", "unexpected", "duplicated", "marked", "repeated", "recovered",
-             "denied", "astray", "doubled"), 0,
-        )  # fmt: skip
-        first: dict[tuple[str, str, int], Sight] = {}
-        seen: set[tuple[str, str]] = set()
+        self._found: Counter[str] = Counter()
+        self._last: dict[tuple[str, str, int], Sight] = {}
+        self._users: set[tuple[str, str]] = set()
         for sight in case.talk.sights:
             send = case.talk.sends.get(sight.key)
-            if send is None:
+            if send is not None:
+                self._take(sight, send)
+            elif sight.message.seq or sight.message.incarnation:
                 self.unexpected.append(sight)
-                continue
-            counts["delivered"] += 1
-            if case.talk.pattern == "private" and sight.user != send.message.to:
-                self.astray.append(sight)
-            life, user = (sight.key, sight.user, sight.life), (sight.key, sight.user)
-            if life in first and not self._given_back(sight, first[life]):
-                counts["marked" if sight.redelivered else "duplicated"] += 1
-                self.duplicated.append((first[life], sight))
-            elif user in seen:
-                counts["repeated"] += 1
-            elif send.outcome in ("uncertain", "failed") or not (
-                send.outcome or case.promise.unconfirmed
-            ):
-                counts["recovered"] += 1
-                if send.outcome == "failed":
-                    self.denied.append(sight)
-            first[life] = sight
-            seen.add(user)
-        counts |= {"unexpected": len(self.unexpected), "denied": len(self.denied)}
-        counts |= {"astray": len(self.astray), "doubled": len(self.doubled)}
-        self.counts = counts
+            else:
+                self._found["outsiders"] += 1
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """By the names of the module's text."""
+        names = ("delivered", "outsiders", "duplicated", "marked", "repeated", "recovered")
+        listed = ("unexpected", "astray", "doubled", "denied")
+        counted = {name: self._found[name] for name in names}
+        return counted | {name: len(getattr(self, name)) for name in listed}
+
+    def _take(self, sight: Sight, send: Send) -> None:
+        """Count one copy of what was attempted."""
+        self._found["delivered"] += 1
+        if self._case.talk.pattern == "private" and sight.user != send.message.to:
+            self.astray.append(sight)
+        life, user = (sight.key, sight.user, sight.life), (sight.key, sight.user)
+        before = self._last.get(life)
+        if before is not None and not self._given_back(sight, before):
+            self._found["marked" if sight.redelivered else "duplicated"] += 1
+            self.duplicated.append((before, sight))
+        elif user in self._users:
+            self._found["repeated"] += 1
+        elif send.outcome in ("uncertain", "failed") or not (
+            send.outcome or self._case.promise.unconfirmed
+        ):
+            self._found["recovered"] += 1
+            if send.outcome == "failed":
+                self.denied.append(sight)
+        self._last[life] = sight
+        self._users.add(user)
 
     def _given_back(self, sight: Sight, before: Sight) -> bool:
         """An insult whose handler failed comes again, also to the same member."""
@@ -186,8 +196,6 @@ def _judged(
             parts["shown twice, marked"] = counts["marked"]
         text = ", ".join(f"{number} {name}" for name, number in parts.items() if number)
         return BROKEN, f"{text} of {counts['sent']} messages, against the promise."
-    if not counts["sent"]:
-        return CANNOT_TELL, "Nothing was sent."
     if counts["under_way"]:
         return CANNOT_TELL, f"{counts['under_way']} were still under way at the end."
     if counts["waiting"]:

@@ -19,8 +19,8 @@ from collections import Counter
 from itertools import groupby
 from statistics import median
 
+from chatlab.checkers.conversation import Sight
 from chatlab.checkers.fates import Case
-from chatlab.checkers.history import Sight
 from chatlab.checkers.verdict import (
     BROKEN,
     CANNOT_TELL,

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from collections import Counter
 
+from chatlab.checkers.conversation import Sight
 from chatlab.checkers.delivery import LOOKED_AT
 from chatlab.checkers.fates import Case, smallest
-from chatlab.checkers.history import Sight
 from chatlab.checkers.verdict import (
     BROKEN,
     CANNOT_TELL,

@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, NamedTuple
 
-from chatlab.checkers.history import NEVER, Conversation, History, Send, Span
+from chatlab.checkers.conversation import NEVER, Conversation, Send, Span
+from chatlab.checkers.history import History
 from chatlab.checkers.promises import SITUATIONS, Promise
 from chatlab.checkers.verdict import BROKEN, NOT_PROMISED, Example
 
@@ -95,8 +96,7 @@ class Case:
                 (send.user, send.life),
             )
             if seen is not None:
-                if send.attempts == 1:
-                    passed[life] = min(seen, passed.get(life, NEVER))
+                passed[life] = min(seen, passed.get(life, NEVER))
             elif self.owed(send):
                 ordered = self.promise.order and send.attempts == 1
                 skipped = passed.get(life, NEVER) if ordered else NEVER

@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 
+from chatlab.checkers.conversation import Sight
 from chatlab.checkers.fates import Case, smallest
-from chatlab.checkers.history import Sight
 from chatlab.checkers.verdict import BROKEN, CANNOT_TELL, KEPT, Check, Outcome
 
 

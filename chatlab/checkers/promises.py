@@ -22,7 +22,7 @@ from chatlab.backends import (
     parse_backend,
     unconfirmed,
 )
-from chatlab.checkers.history import DIRECT, Conversation
+from chatlab.checkers.conversation import DIRECT, Conversation
 from chatlab.errors import InvalidInput
 from chatlab.groups.guarantees import guarantees as of_group
 from chatlab.insults.guarantees import guarantees as of_insults

@@ -12,8 +12,8 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator
 
+from chatlab.checkers.conversation import NEVER, Sight
 from chatlab.checkers.fates import Case, smallest
-from chatlab.checkers.history import NEVER, Sight
 from chatlab.checkers.verdict import (
     BROKEN,
     CANNOT_TELL,

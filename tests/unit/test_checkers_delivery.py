@@ -250,6 +250,15 @@ def test_what_nobody_sent_is_unexpected() -> None:
     assert found.example.messages == ("ghost",)
 
 
+def test_an_outsider_writes_no_journal_and_is_not_unexpected() -> None:
+    run = Run("ana", "bob").join()
+    run.send("ana", "ana", "bob")
+    run.see("bob", Message("outsider:1", "zoe", 0, "sd", "hi", 0, 0.0, 0))
+    found = run.check("delivery")
+    assert (found.outcome, found.counts["outsiders"]) == ("kept", 1)
+    assert (found.counts["unexpected"], found.counts["delivered"]) == (0, 2)
+
+
 def test_a_second_copy_in_one_life_is_broken_marked_or_not() -> None:
     for marked, name in ((False, "duplicated"), (True, "marked")):
         run = Run("ana", "bob").join()
@@ -403,3 +412,102 @@ def test_of_several_mailboxes_those_that_both_have_opened_count() -> None:
     found = run.settle().check("delivery")
     assert found.backend == "mailbox-memory + mailbox-redis"
     assert found.outcome == "not promised", "the journal cannot say which held it"
+    other = Run("ana", "bob").mailbox().mailbox(backend="mailbox-memory")
+    other.write("ana", "bob", seen=False)
+    other.fault("kill", "server").over("kill", "server")
+    assert other.settle().check("delivery").outcome == "not promised"
+
+
+def test_who_never_opened_its_mailbox_is_waited_for() -> None:
+    run = Run("ana", "bob").mailbox("ana")
+    run.write("ana", "bob", seen=False)
+    assert run.settle().check("delivery").counts["waiting"] == 1
+
+
+def test_what_is_sent_to_who_was_frozen_and_then_killed_is_sent_to_the_absent() -> None:
+    """``maxlen`` promises nothing to the absent, and all to who is killed."""
+    run = Run("ana", "bob", backend="redis-stream:maxlen=5").join()
+    run.fact("Frozen", "bob", "").crash("bob")
+    run.send("ana", "ana")
+    run.revive("bob").reach("bob")
+    assert run.settle().check("delivery").outcome == "not promised"
+
+
+# -- what may still come
+
+
+def test_a_settle_before_the_message_says_nothing_of_it() -> None:
+    run = Run("ana", "bob").join()
+    run.fact("Drained", "", "", 0)
+    run.send("ana", "ana")
+    assert run.check("delivery").outcome == "cannot tell"
+    run.fact("Drained", "", "", 0)
+    assert run.check("delivery").outcome == "broken", "settle found nothing left anywhere"
+
+
+def test_who_is_just_back_may_be_shown_it_any_moment() -> None:
+    run = Run("ana", "bob").join().leave("bob")
+    run.send("ana", "ana")
+    run.wait(5).come("bob").wait(0.2).fact("Drained", "", "", 1)
+    assert run.check("delivery").counts["under_way"] == 1
+
+
+def test_who_came_back_after_the_last_settle_was_there_at_the_end() -> None:
+    run = Run("ana", "bob").join().leave("bob")
+    run.send("ana", "ana")
+    run.settle().come("bob")
+    run.wait(2).fact("Thawed", "ana", "")
+    assert run.check("delivery").outcome == "broken"
+
+
+def test_everybody_leaving_at_once_is_the_end_and_no_absence() -> None:
+    run = Run("ana", "bob").join()
+    run.send("ana", "ana")
+    run.wait(2).leave("ana").leave("bob")
+    assert run.check("delivery").outcome == "broken"
+    one_is_left = Run("ana", "bob").join()
+    one_is_left.send("ana", "ana")
+    one_is_left.wait(2).leave("bob")
+    assert one_is_left.check("delivery").counts["waiting"] == 1
+
+
+def test_one_that_is_online_again_and_not_yet_connected_is_absent() -> None:
+    for gone in ("Crashed", "Disconnected"):
+        run = Run("ana", "bob").join()
+        run.fact(gone, "bob", "", *([""] if gone == "Disconnected" else []))
+        run.send("ana", "ana")
+        run.revive("bob")
+        assert run.settle().check("delivery").counts["waiting"] == 1, gone
+
+
+def test_one_that_was_frozen_when_it_was_killed_is_there_in_its_next_life() -> None:
+    run = Run("ana", "bob").join().fact("Frozen", "bob", "")
+    run.send("ana", "ana")
+    run.crash("bob").revive("bob").reach("bob")
+    assert run.settle().check("delivery").outcome == "broken"
+    transient = Run("ana", "bob", backend="rabbitmq-transient").join().fact("Frozen", "bob", "")
+    transient.send("ana", "ana")
+    transient.fact("Thawed", "bob", "")
+    found = transient.settle().check("delivery")
+    assert (found.outcome, found.why.split(";")[0]) == (
+        *("not promised", "1 lost: its receiver was killed or frozen"),
+    )
+
+
+def test_a_lost_connection_of_the_sender_counts_where_it_is_told_nothing() -> None:
+    run = Run("ana", "bob", backend="rabbitmq-durable:confirms=no").join()
+    run.fact("Disconnected", "ana", SD, "it broke")
+    run.send("ana", outcome="")
+    run.reach("ana").see("ana", run.send("ana", "bob", outcome=""))
+    found = run.settle().check("delivery")
+    assert (found.outcome, found.counts["lost"]) == ("not promised", 2)
+
+
+def test_what_waits_is_no_fan_out_yet_and_who_has_left_is_no_member() -> None:
+    run = Run("ana", "bob").join().leave("bob")
+    run.send("ana", "ana")
+    assert run.settle().check("fan-out").outcome == "cannot tell"
+    run = Run("ana", "bob").join()
+    message = run.send("ana", "ana")
+    run.fact("Left", "bob", SD).see("bob", message)
+    assert run.settle().check("fan-out").counts["strangers"] == 1

@@ -249,3 +249,48 @@ def test_who_only_sends_later_has_drawn_all_the_same() -> None:
     run.work("bob", run.insult()).work("bob", run.insult())
     found = run.check("fairness")
     assert (found.counts["members"], found.outcome) == (2, "kept")
+
+
+def test_a_connection_that_a_killed_broker_took_is_the_brokers_fault() -> None:
+    """``redis-list`` may lose what a cut link carries, and nothing when Redis is killed."""
+    for fault, outcome in (("kill", "broken"), ("pause", "not promised")):
+        run = Run("ana", "bob", "eva")
+        for user in ("bob", "eva"):
+            run.fact("Connected", user, INSULTS, "redis-list", "both")
+        run.insult()
+        run.fault(fault, "redis").fact("Disconnected", "bob", INSULTS, "it broke")
+        run.over(fault, "redis").fact("Connected", "bob", INSULTS, "redis-list", "both")
+        found = run.settle().check("delivery")
+        assert found.outcome == outcome
+        assert "away" not in found.example.expected
+
+
+def test_that_one_member_was_away_is_no_matter_for_an_insult() -> None:
+    run = channel()
+    insult = run.insult()
+    run.fact("Disconnected", "bob", INSULTS, "")
+    found = run.settle().check("delivery")
+    assert found.outcome == "broken"
+    assert found.example.expected == f"{insult.id} was to be shown to any member; it never was."
+
+
+def test_ones_own_insults_pass_one_over_where_nobody_draws_its_own() -> None:
+    for backend, outcome in (("rabbitmq-not-me", "kept"), ("rabbitmq", "broken")):
+        run = Run("ana", "bob", "eva")
+        for user in ("ana", "bob", "eva"):
+            run.fact("Connected", user, INSULTS, backend, "both")
+        for user in ("bob", "eva") * 3:
+            run.work(user, run.insult("ana"))
+        assert run.settle().check("fairness").outcome == outcome
+
+
+def test_who_was_frozen_and_killed_before_the_insult_never_held_it() -> None:
+    for dead, outcome in ((True, "broken"), (False, "not promised")):
+        run = Run("ana", "bob", "eva")
+        for user in ("bob", "eva"):
+            run.fact("Connected", user, INSULTS, "redis-list", "both")
+        run.fact("Frozen", "bob", "")
+        if dead:
+            run.crash("bob")
+        run.insult()
+        assert run.settle().check("delivery").outcome == outcome

@@ -205,8 +205,7 @@ class Reference:
         later = [
             self.sights(other, user)[0][0]
             for other in self.ids
-            if len(self.sent(other)) == 1
-            and self.sent(other)[0] > begin
+            if self.sent(other)[0] > begin
             and self.facts[self.sent(other)[0]].user == one.user
             and self.facts[self.sent(other)[0]].incarnation == one.incarnation
             and self.sights(other, user)

@@ -18,6 +18,7 @@ from chatlab.checkers.promises import judged_by
 from chatlab.checkers.verdict import OUTCOMES, worst
 from chatlab.errors import InvalidInput
 from chatlab.journal import Journal
+from chatlab.lab.scene import Scene
 from chatlab.private.guarantees import guarantees, table
 
 
@@ -115,6 +116,14 @@ def test_a_stand_in_is_named() -> None:
 def test_the_tier_is_the_headers() -> None:
     assert judge(Run("ana", tier="replay").journal).tier == "replay"
     assert judge(Journal()).tier == ""
+
+
+def test_a_scene_asks_the_judges() -> None:
+    run = eventful()
+    scene = Scene(None, "eventful", run.journal)  # type: ignore[arg-type]
+    assert scene.verdict(expect=("kill rabbitmq",)) == judge(
+        run.journal, expect=("kill rabbitmq",)
+    )
 
 
 # -- what was expected
@@ -233,6 +242,7 @@ def test_an_invented_user_is_a_ghost() -> None:
 
 def test_one_who_is_never_listed_is_missed() -> None:
     found = seen_by((0, "ana"), (3, "ana"), (6, "ana"), missed=2.0)
+    assert seen_by((0, "ana"), (3, "ana"), (6, "ana"), missed=3.5).outcome == "kept"
     assert (found.outcome, found.counts["longest_missed_ms"]) == ("broken", 3000)
 
 
@@ -245,3 +255,12 @@ def test_each_way_is_judged_by_itself_in_any_order_of_looks() -> None:
 
 def test_a_quiet_time_proves_nothing() -> None:
     assert seen_by((6, "ana"), (8, "ana")).outcome == "cannot tell"
+
+
+def test_a_fault_that_cost_something_came_in_time_though_it_was_the_last_event() -> None:
+    run = Run("ana", "bob", backend="rabbitmq-transient").join()
+    run.send("ana", "ana")
+    run.fault("kill", "rabbitmq").over("kill", "rabbitmq")
+    verdict = judge(run.settle().journal, expect=("kill rabbitmq",))
+    assert verdict.of("expected")[0].outcome == "kept"
+    assert verdict.outcome == "not promised"
