@@ -44,7 +44,7 @@ protos: $(VENV)/has-test ## make chatlab/v1 from protos/
 	    --grpc_python_out=. protos/chatlab/v1/*.proto
 
 clean: ## remove what set-up made here (`chatlab down` ends what runs)
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist *.egg-info .hypothesis .pytest_cache .mypy_cache .ruff_cache
 
 $(BIN)/python:
 	@.ci/venv $(VENV)

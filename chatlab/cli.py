@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from chatlab import __version__
+from chatlab import __version__, commands
 from chatlab.errors import ChatlabError, InvalidInput
 from chatlab.services.progress import ProgressLine
 from chatlab.settings import Settings
@@ -144,6 +144,16 @@ COMMANDS = (
     Command("down", "end the services", down, _down_arguments),
     Command("status", "show what runs", status),
     Command("doctor", "examine this machine and say what to type", doctor),
+    Command("run", "play a scenario and judge it", commands.run, commands.run_arguments),
+    Command(
+        "matrix",
+        "play scenarios on backends, as a grid",
+        commands.matrix,
+        commands.matrix_arguments,
+    ),
+    Command("replay", "show a kept run", commands.replay, commands.replay_arguments),
+    Command("rerun", "does its verdict repeat?", commands.rerun, commands.rerun_arguments),
+    Command("list", "list the scenarios", commands.shipped),
     Command("bench", "measure against the bare libraries", bench, _bench_arguments),
 )
 
@@ -154,9 +164,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="chatlab", description="A laboratory for communication patterns."
     )
     parser.add_argument("--version", action="version", version=f"chatlab {__version__}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    choice = parser.add_subparsers(metavar="COMMAND", required=True)
     for command in COMMANDS:
-        one = commands.add_parser(command.name, help=command.help, description=command.help)
+        one = choice.add_parser(command.name, help=command.help, description=command.help)
         command.arguments(one)
         one.set_defaults(command=command)
     options = parser.parse_args(argv)

@@ -51,6 +51,24 @@ class Service:
         """A paused service goes on."""
         self._act("resume", self._verb("resume"), ended="pause")
 
+    def memory_alarm(self) -> None:
+        """It behaves as one whose memory is full: RabbitMQ blocks connections that publish,
+        Redis refuses to write. Reading goes on."""
+        self._alarm(on=True)
+
+    def calm(self) -> None:
+        """The memory alarm is over."""
+        self._alarm(on=False)
+
+    def _alarm(self, on: bool) -> None:
+        fault = "memory_alarm"
+        self._act(
+            "raise a memory alarm in",
+            lambda: self._lab._lease.memory_alarm(self.name, on),
+            began=fault if on else "",
+            ended="" if on else fault,
+        )
+
     @contextmanager
     def killed(self) -> Iterator[Service]:
         """``with lab.rabbitmq.killed():`` gone inside, back after."""
@@ -156,6 +174,9 @@ class RedisService(Service):
 
 class ServerService(Service):
     """The lab's chat servers (one per private backend in use)."""
+
+    def _alarm(self, on: bool) -> None:
+        raise NotPossible("A chat server knows no memory alarm.", todo="lab.redis has one.")
 
     @property
     def running(self) -> bool:

@@ -517,7 +517,13 @@ class Lab:
                 if backend not in other.mailboxes:
                     other.mailboxes.append(backend)
             there = [s for s in self._seats.values() if s.where == "online"]
-            await asyncio.gather(*(s.do("mailbox", backend=backend) for s in there))
+            opened = await asyncio.gather(
+                *(s.do("mailbox", backend=backend) for s in there), return_exceptions=True
+            )
+            for seat, outcome in zip(there, opened, strict=True):
+                # Who crashed meanwhile opens it on coming back.
+                if isinstance(outcome, BaseException) and seat.where == "online":
+                    raise outcome
 
         self._call(connect())
 

@@ -24,10 +24,10 @@ QUIET_SECONDS = 0.5
 STEP_SECONDS = 0.1
 
 
-class _Notebook:
+class Notebook:
     """One output of the cell, written over."""
 
-    def __enter__(self) -> _Notebook:
+    def __enter__(self) -> Notebook:
         from IPython import display
 
         show: Any = display
@@ -35,19 +35,20 @@ class _Notebook:
         self._handle = show.display(show.HTML(""), display_id=True)
         return self
 
-    def __call__(self, progress: Progress) -> None:
+    def __call__(self, progress: Progress | str) -> None:
         self._handle.update(self._html(f"<span>{escape(str(progress))}</span>"))
 
     def __exit__(self, *_: object) -> None:
         self._handle.update(self._html(""))
 
 
-def _screen() -> _Notebook | ProgressLine:
+def screen() -> Notebook | ProgressLine:
+    """A context manager that shows what it is called with, each time in place of the last."""
     if "ipykernel" in sys.modules and "IPython" in sys.modules:
         from IPython import get_ipython
 
         if getattr(get_ipython(), "kernel", None) is not None:
-            return _Notebook()
+            return Notebook()
     return ProgressLine(sys.stderr)
 
 
@@ -70,7 +71,7 @@ def show(future: concurrent.futures.Future[T], reports: queue.SimpleQueue[Progre
                 latest = reports.get()
             if latest is not None and time.monotonic() > quiet_until:
                 if draw is None:
-                    screen: Any = _screen()
-                    draw = stack.enter_context(screen)
+                    place: Any = screen()
+                    draw = stack.enter_context(place)
                     assert draw is not None
                 draw(latest)

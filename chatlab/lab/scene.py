@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from chatlab.checkers import Verdict, judge
 from chatlab.journal import Journal
 from chatlab.tables import card
 
@@ -26,6 +28,10 @@ class Scene:
     def current(self) -> bool:
         """Whether this is the lab's newest scene."""
         return self.lab.current is self
+
+    def verdict(self, *, expect: Iterable[str] = ()) -> Verdict:
+        """What independent judges say of it: see :func:`chatlab.checkers.judge`."""
+        return judge(self.journal, expect=expect)
 
     def __repr__(self) -> str:
         return f"<Scene {self.name!r}: {len(self.journal)} facts>"

@@ -88,11 +88,16 @@ class Seat:
         #: Service and fault -> its value: what is done to links, also to those made later.
         self._faults: dict[tuple[str, LinkFault], float] = {}
         self._client: Client | None = None
+        #: Of first windows: their links, and their ends under way.
+        self._older_links: list[Link] = []
+        self._older: set[asyncio.Future[None]] = set()
         self._remote: Any = None  # RemoteClient, imported when first needed
         #: A process of its own: its name under the lease.
         self._child = ""
         self._lives = 0
         self._moves = asyncio.Lock()
+        #: Whether something that should be open again is not: a broker was not there.
+        self._closed = False
 
     def inbox(self, chat: str) -> Inbox:
         """The inbox of a conversation, made at its first use."""
@@ -101,11 +106,14 @@ class Seat:
     # -- coming and going
 
     async def online(self) -> None:
-        """Begin a life, or go on with it, and open again what was open. Idempotent."""
+        """Begin a life, or go on with it, and open again what was open. Idempotent: what
+        could not be opened is tried again."""
         async with self._moves:
             if self.where == "frozen":
                 raise NotPossible(f"{self.name} is frozen.", todo=f"{self.name}.thaw() first.")
             if self.where == "online":
+                if self._closed:
+                    await self._reopen()
                 return
             if self._client is None and self._remote is None:
                 await self._make_client()
@@ -132,14 +140,23 @@ class Seat:
             redis=redis,
         )
         if not self.process:
-            keeper = self._host.keeper
-            self._client = Client(ticket, self._record, self, self._ended, keeper)
+            client: Client = Client(
+                *(ticket, self._record, self, lambda *told: self._told(client, *told)),
+                keeper=self._host.keeper,
+            )
+            self._client = client
             return
         from chatlab.lab.remote import RemoteClient
 
-        self._remote = RemoteClient(
-            ticket, self._record, self, self._ended, self._spawn, self._child_ended
+        remote: RemoteClient = RemoteClient(
+            ticket,
+            self._record,
+            self,
+            lambda *told: self._told(remote, *told),
+            self._spawn,
+            self._child_ended,
         )
+        self._remote = remote
         try:
             await self._remote.start()
         except BaseException:
@@ -194,6 +211,7 @@ class Seat:
         return f"{host}:{port}"
 
     async def _reopen(self) -> None:
+        self._closed = True
         if self.refusal:
             await self._call("refuse", why=self.refusal)
         for backend in self.mailboxes:
@@ -205,6 +223,21 @@ class Seat:
                 await self._call("connect", name=name)
         if self.insults is not None:
             await self._call("insults", **self.insults)
+        self._closed = False
+
+    async def second_window(self) -> None:
+        """Another client claims the name, while the first is still there. That one ends as
+        soon as it is told; its links are as they were."""
+        async with self._moves:
+            if self.process:
+                raise NotPossible(f"{self.name} is a process; it has one window.")
+            if self.where != "online":
+                raise NotPossible(f"{self.name} is {self.where} and has no first window.")
+            self._older_links += self._links.values()
+            self._links, self._client = {}, None
+            await self._make_client()
+            self.incarnation = await self._call("begin")
+            await self._reopen()
 
     async def offline(self) -> None:
         """Say goodbye everywhere; what was open is remembered. Idempotent."""
@@ -279,9 +312,12 @@ class Seat:
         if self._remote is not None:
             await self._end_process(self._remote)
         self._client = self._remote = None
-        for link in self._links.values():
+        if self._older:
+            await asyncio.wait(self._older, timeout=5)
+        for link in (*self._links.values(), *self._older_links):
             await link.close()
         self._links.clear()
+        self._older_links.clear()
         for inbox in self.inboxes.values():
             inbox.end(ChatClosed("The scene of this handle is over."))
         self.where = "offline"
@@ -364,6 +400,15 @@ class Seat:
         for (kind, chat), run in groupby(rows, _KIND_AND_CHAT):
             if kind in FED:
                 self.inbox(chat).feed(kind, [row[5] for row in run])
+
+    def _told(self, client: Any, chat: str, error: ChatlabError) -> None:
+        """One of our clients says that a conversation was ended from outside."""
+        if client is self._client or client is self._remote:
+            self._ended(chat, error)
+        elif chat == WHOLE:  # a first window learns of the second
+            leaving = asyncio.ensure_future(client.end())
+            self._older.add(leaving)
+            leaving.add_done_callback(self._older.discard)
 
     def _ended(self, chat: str, error: ChatlabError) -> None:
         """A conversation was ended from outside; all of them by a takeover."""

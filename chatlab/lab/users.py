@@ -73,6 +73,12 @@ class User:
         self.lab._call(self._seat.thaw())
         return self
 
+    def second_window(self) -> User:
+        """Open a second client with the account's secret while the first is there: it takes
+        the name over, and the first one ends when it is told."""
+        self.lab._call(self._seat.second_window())
+        return self
+
     @contextmanager
     def away(self) -> Iterator[User]:
         """``with bob.away():`` offline inside, online again after."""

@@ -60,6 +60,8 @@ class Broker(ABC):
         self.ledger = ledger
         self.limit = limit
         self.state: State = "cold"
+        #: Whether it behaves as one whose memory is full; see :meth:`memory_alarm`.
+        self.alarmed = False
         #: What it is doing, for people who wait.
         self.text = f"{self.title} starts"
         #: How long its last start took, in seconds.
@@ -91,6 +93,10 @@ class Broker(ABC):
     @abstractmethod
     async def answers(self) -> bool:
         """Whether it does all that clients need; raises nothing when it does not."""
+
+    async def settle_in(self) -> None:
+        """After its first start, before anybody uses it; by default nothing."""
+        return
 
     @abstractmethod
     def port_taken(self, log: str) -> bool:
@@ -147,6 +153,21 @@ class Broker(ABC):
         self._running().signal("resume")
         self._become("up")
 
+    async def memory_alarm(self, on: bool) -> None:
+        """Have it believe that its memory is full, or believe so no more. It forgets this
+        when it is started again.
+
+        Raises:
+            ServiceUnavailable: it is not running, or does not take the limit.
+        """
+        self._running()
+        await self.limit_memory(on)
+        self.alarmed = on
+
+    @abstractmethod
+    async def limit_memory(self, on: bool) -> None:
+        """Set its own memory limit to next to nothing, or back to the usual."""
+
     def release(self) -> None:
         """Forget ports and data: the next start is a first start."""
         for port in self.ports:
@@ -169,6 +190,7 @@ class Broker(ABC):
             self.configure()
             try:
                 await self._boot()
+                await self.settle_in()
             except PortTaken:
                 if attempt == PORT_ATTEMPTS:
                     raise
@@ -179,6 +201,7 @@ class Broker(ABC):
 
     async def _boot(self) -> None:
         self.text = f"{self.title} starts"
+        self.alarmed = False
         child = self.child = await self.launch()
         child.end.add_done_callback(lambda _: self._ended(child))
         ready = asyncio.create_task(self._until_answers())

@@ -108,6 +108,14 @@ class Lease:
         """
         await self._ask("resume", service=service)
 
+    async def memory_alarm(self, service: str, on: bool) -> None:
+        """The service behaves as one whose memory is full, or does so no more.
+
+        Raises:
+            NotPossible: as :meth:`kill`.
+        """
+        await self._ask("memory_alarm", service=service, on=on)
+
     async def running(self, service: str) -> bool:
         """Whether the service is up (not paused, not starting)."""
         return bool(await self._ask("running", service=service))

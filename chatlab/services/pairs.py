@@ -63,8 +63,9 @@ class Pair:
         return task
 
     def healthy(self, services: Collection[str]) -> bool:
-        """Whether each of these is up, or was never started."""
-        return all(self.brokers[name].state in ("up", "cold") for name in services)
+        """Whether each of these is up and well, or was never started."""
+        found = [self.brokers[name] for name in services]
+        return all(broker.state in ("up", "cold") and not broker.alarmed for broker in found)
 
     async def stop(self, seconds: float) -> None:
         """End both for good: SIGTERM, and SIGKILL ``seconds`` later."""

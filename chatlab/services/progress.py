@@ -30,12 +30,13 @@ class ProgressLine:
         self._out = out
         self._shown = ""
 
-    def __call__(self, progress: Progress) -> None:
+    def __call__(self, progress: Progress | str) -> None:
+        text = progress if isinstance(progress, str) else progress.text
         if self._out.isatty():
             self._out.write(f"\r\x1b[K{progress}")
-        elif progress.text != self._shown:
-            self._out.write(f"{progress.text}\n")
-        self._shown = progress.text
+        elif text != self._shown:
+            self._out.write(f"{text}\n")
+        self._shown = text
         self._out.flush()
 
     def __enter__(self) -> ProgressLine:

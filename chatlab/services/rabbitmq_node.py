@@ -49,6 +49,14 @@ STATISTICS_MS = 1000
 #: The port mapper answers within milliseconds.
 MAPPER_SECONDS = 5.0
 
+#: ``rabbitmqctl`` starts an Erlang of its own, which takes seconds on a busy machine.
+TOOL_SECONDS = 30.0
+#: A node is not killed in the first moments after its start; see ``settle_in``.
+RIPE_SECONDS = 2.0
+FIRST_STREAM = "chatlab/first-stream"
+#: Parts of the machine's memory from which on RabbitMQ blocks publishers.
+ALARMING, USUAL = "0.000001", "0.4"
+
 CONFIG = """\
 listeners.tcp.1 = {host}:{amqp}
 management.tcp.ip = {host}
@@ -129,6 +137,7 @@ class RabbitNode(Broker):
         self._mapper = mapper
         self._program: RabbitProgram | None = None
         self._address: RabbitAddress | None = None
+        self._environ: dict[str, str] = {}
 
     @property
     def program(self) -> RabbitProgram:
@@ -180,11 +189,11 @@ class RabbitNode(Broker):
             (self.folder / "plugins" / plugin.name).symlink_to(plugin)
 
     async def launch(self) -> Child:
-        mapper_port = await self._mapper(self.program)
+        self._environ = self.environ(await self._mapper(self.program))
         return await Child.start(
             f"{self.name}-{self.folder.parent.name}",
             [self.program.script],
-            environ=self.environ(mapper_port),
+            environ=self._environ,
             log=self.folder / "log" / "console.log",
             ledger=self.ledger,
         )
@@ -220,6 +229,43 @@ class RabbitNode(Broker):
                 return False
             return await Management(self.address).get("overview") is not None
         return False
+
+    async def limit_memory(self, on: bool) -> None:
+        # By the broker's own tool, which asks the node over Erlang's distribution.
+        tool = self.program.script.with_name("rabbitmqctl")
+        process = await asyncio.create_subprocess_exec(
+            *(tool, "set_vm_memory_high_watermark", ALARMING if on else USUAL),
+            env=self._environ,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            async with asyncio.timeout(TOOL_SECONDS):
+                said, _ = await process.communicate()
+        except TimeoutError:
+            process.kill()
+            raise ServiceUnavailable("RabbitMQ's own tool does not answer.") from None
+        if process.returncode:
+            words = said.decode(errors="replace").strip()[:300]
+            raise ServiceUnavailable(f"RabbitMQ does not take a memory limit: {words}")
+
+    async def settle_in(self) -> None:
+        """Have a stream once. RabbitMQ starts what coordinates streams with a node's first
+        one, writes so down a second later, and when it is killed before, it never finds the
+        streams again (seen with 3.10). So the first one is nobody's, and :meth:`kill` waits
+        out that second."""
+        management, stream = Management(self.address), {"x-queue-type": "stream"}
+        await management.put(
+            "queues", "/", FIRST_STREAM, body={"durable": True, "arguments": stream}
+        )
+        await management.delete("queues", "/", FIRST_STREAM)
+
+    async def kill(self) -> None:
+        if self.state == "up":
+            await asyncio.sleep(RIPE_SECONDS - self.seconds)
+        await super().kill()
 
     def port_taken(self, log: str) -> bool:
         # The second is how the broker says it of its distribution port.

@@ -108,8 +108,28 @@ class RedisServer(Broker):
         )
         return True
 
+    async def limit_memory(self, on: bool) -> None:
+        # Without a policy to evict keys, writes are refused (OOM); 0: no limit.
+        if not await _config(self.address, "maxmemory", "1" if on else "0"):
+            raise ServiceUnavailable("Redis does not take a memory limit.")
+
     def port_taken(self, log: str) -> bool:
         return "Address already in use" in log
+
+
+async def _config(address: RedisAddress, name: str, value: str) -> bool:
+    """Whether ``CONFIG SET`` was done."""
+    with suppress(OSError, TimeoutError):
+        async with asyncio.timeout(ANSWER_SECONDS):
+            reader, writer = await asyncio.open_connection(address.host, address.port)
+            try:
+                writer.write(
+                    f"AUTH {address.password}\r\nCONFIG SET {name} {value}\r\n".encode()
+                )
+                return [await reader.readline() for _ in range(2)] == [b"+OK\r\n"] * 2
+            finally:
+                writer.transport.abort()
+    return False
 
 
 async def _info(address: RedisAddress) -> dict[str, str] | None:

@@ -161,6 +161,10 @@ class Session:
         pair, service = self._breakable_service(request)
         pair.brokers[service].resume()
 
+    async def _do_memory_alarm(self, request: dict[str, Any]) -> None:
+        pair, service = self._breakable_service(request)
+        await self._telling(pair.brokers[service].memory_alarm(bool(request["on"])))
+
     async def _do_running(self, request: dict[str, Any]) -> bool:
         space, service = _present(self._space), str(request["service"])
         if service not in space.join.services:

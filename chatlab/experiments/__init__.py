@@ -1,0 +1,29 @@
+"""Experiments: one scenario, every backend, real faults, an independent verdict.
+
+- :mod:`scenario <chatlab.experiments.scenario>`: who does what when, as a value;
+- :mod:`shipped <chatlab.experiments.shipped>`: those that come with chatlab;
+- ``script`` and ``lanes``: done to real users and services;
+- :mod:`runner <chatlab.experiments.runner>`: :func:`run` one, or a :func:`matrix` of many;
+- :mod:`run <chatlab.experiments.run>`: what came of it, kept in a folder;
+- :mod:`chatlab.checkers`, a room of its own, judges.
+"""
+
+from chatlab.experiments.compare import compare
+from chatlab.experiments.matrix import Matrix
+from chatlab.experiments.run import Run
+from chatlab.experiments.runner import matrix, run
+from chatlab.experiments.scenario import Scenario
+from chatlab.experiments.shipped import scenarios, shipped
+from chatlab.experiments.steps import Step
+
+__all__ = [
+    "Matrix",
+    "Run",
+    "Scenario",
+    "Step",
+    "compare",
+    "matrix",
+    "run",
+    "scenarios",
+    "shipped",
+]

@@ -1,0 +1,243 @@
+"""Lanes: one backend under test, as the script sees it.
+
+A script says *ana sends 4*; the lane knows what that is in a group, in private chats or in
+the insult channel. Several groups fit into one scene, each a lane of its own with a journal
+of its own, so that one stop of a broker serves all of them. Of private chats and the insult
+channel there is one a scene.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from chatlab import messages as m
+from chatlab.backends import GROUPS, INSULTS, PRIVATE, Known, parse_backend, with_options
+from chatlab.errors import InvalidInput
+from chatlab.experiments.scenario import Scenario
+from chatlab.experiments.steps import Pattern, Step
+from chatlab.groups.guarantees import guarantees
+from chatlab.journal import Journal
+from chatlab.lab import InsultChannel, Lab, PrivateChat, User
+from chatlab.messages import Receipt
+
+KNOWN: dict[Pattern, Known] = {"group": GROUPS, "private": PRIVATE, "insults": INSULTS}
+_BROKERS = {"RabbitMQ": "rabbitmq", "Redis": "redis", "none": ""}
+
+
+def pattern_of(scenario: Scenario, backend: str) -> tuple[Pattern, str]:
+    """The pattern that is meant, and the backend without it.
+
+    Args:
+        backend: ``rabbitmq-durable``; where several patterns have one of that name the
+            scenario's first is meant, or say ``private/as-reported``.
+
+    Raises:
+        InvalidInput: no pattern of this scenario has such a backend.
+    """
+    said, slash, rest = backend.partition("/")
+    text = rest if slash else backend
+    name = text.partition(":")[0]
+    wanted = [p for p in scenario.patterns if not slash or p == said]
+    for pattern in wanted:
+        if name in KNOWN[pattern]:
+            parse_backend(text, KNOWN[pattern])
+            return pattern, text
+    there = [f"{pattern}/{name}" for pattern in scenario.patterns for name in KNOWN[pattern]]
+    raise InvalidInput(
+        f"The scenario {scenario.name} cannot be run on {backend!r}.",
+        todo=f"It can on: {', '.join(there)}.",
+    )
+
+
+class Lane(ABC):
+    """One backend in one scene.
+
+    Args:
+        lab: where it runs; its users are there.
+        scenario: what is run.
+        backend: with its options.
+        number: which of the lanes of the scene it is, from 0.
+    """
+
+    pattern: ClassVar[Pattern]
+    #: Whether several of them fit into one scene.
+    shares_scene: ClassVar[bool] = False
+
+    def __init__(self, lab: Lab, scenario: Scenario, backend: str, number: int = 0) -> None:
+        self.lab = lab
+        self.scenario = scenario
+        self.backend = backend
+        self.number = number
+
+    @staticmethod
+    @abstractmethod
+    def broker_of(backend: str) -> str:
+        """The service that a backend relies on: ``rabbitmq``, ``redis``, ``server``; empty
+        when there is none."""
+
+    @property
+    def broker(self) -> str:
+        """The service that this one relies on."""
+        return self.broker_of(self.backend)
+
+    @property
+    def link(self) -> str:
+        """The link on which its messages travel."""
+        return self.broker
+
+    @property
+    def real(self) -> bool:
+        """Whether other processes can take part: not in what is in this one's memory."""
+        return self.backend.partition(":")[0] != "memory"
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """What the scenario does to this backend: ``kill rabbitmq``, ``cut bob-redis``."""
+        return tuple(
+            fault
+            for step in self.scenario.steps
+            if step.breaks in ("service", "user", "link")
+            for fault in self._faults_of(step)
+        )
+
+    def _faults_of(self, step: Step) -> list[str]:
+        if step.breaks == "user":
+            # A second window is in the journal as a life of its own, not as a fault.
+            return [f"{step.do} {user}" for user in step.who if step.do != "second_window"]
+        if step.breaks == "service":
+            return [f"{step.do} {self.broker if step.service == 'broker' else step.service}"]
+        service = self.link if step.service == "broker" else step.service
+        fault = "freeze" if step.do == "freeze_link" else step.do
+        return [f"{fault} {user}-{service}" for user in step.who]
+
+    @abstractmethod
+    def join(self, user: User, options: dict[str, Any]) -> None:
+        """The user takes part."""
+
+    @abstractmethod
+    def send(self, user: User, bodies: Sequence[str], to: str) -> list[Receipt]:
+        """The user sends; one receipt a message and receiver."""
+
+    def journal(self) -> Journal:
+        """What happened on this lane, and to its users as a whole."""
+        journal = self.lab.journal
+        rows = [row for row in journal.rows[:] if self._mine(row[4])]
+        header = {**journal.header, "scene": self.scenario.name, "backend": self.backend}
+        return Journal(rows, **header)
+
+    def _mine(self, chat: str) -> bool:
+        return True
+
+
+class GroupLane(Lane):
+    """A group of its own."""
+
+    pattern = "group"
+    shares_scene = True
+
+    @property
+    def group(self) -> str:
+        """Its name; the first lane has the scenario's."""
+        return self.scenario.name + (f".{self.number}" if self.number else "")
+
+    @staticmethod
+    def broker_of(backend: str) -> str:
+        return _BROKERS[guarantees(backend).broker]
+
+    def join(self, user: User, options: dict[str, Any]) -> None:
+        _only_role(options)
+        user.join(self.group, self.backend)
+
+    def do(self, user: User, verb: str) -> None:
+        """``subscribe``, ``connect``, ``disconnect`` or ``unsubscribe``."""
+        if verb == "subscribe":
+            user.subscribe(self.group, self.backend)
+        else:
+            getattr(user.group(self.group), verb)()
+
+    def send(self, user: User, bodies: Sequence[str], to: str) -> list[Receipt]:
+        return user.group(self.group).send_many(bodies)
+
+    def _mine(self, chat: str) -> bool:
+        return chat in ("", m.group(self.group))
+
+
+class PrivateLane(Lane):
+    """Private chats, each of two of those who take part."""
+
+    pattern = "private"
+
+    def __init__(self, lab: Lab, scenario: Scenario, backend: str, number: int = 0) -> None:
+        super().__init__(lab, scenario, backend, number)
+        #: (user, peer) -> the user's handle.
+        self._chats: dict[tuple[str, str], PrivateChat] = {}
+        self._here: list[User] = []
+
+    @staticmethod
+    def broker_of(backend: str) -> str:
+        return "" if backend == "direct" else "server"
+
+    @property
+    def link(self) -> str:
+        return self.broker or "direct"
+
+    def join(self, user: User, options: dict[str, Any]) -> None:
+        _only_role(options)
+        for other in self._here:
+            for one, peer in ((user, other), (other, user)):
+                self._chats[one.name, peer.name] = one.private_chat(peer, self.backend)
+        self._here.append(user)
+
+    def send(self, user: User, bodies: Sequence[str], to: str) -> list[Receipt]:
+        peers = [to] if to else [peer for one, peer in self._chats if one == user.name]
+        receipts: list[Receipt] = []
+        for peer in peers:
+            receipts += self._chats[user.name, peer].send_many(bodies)
+        return receipts
+
+
+class InsultLane(Lane):
+    """The insult channel."""
+
+    pattern = "insults"
+
+    def __init__(self, lab: Lab, scenario: Scenario, backend: str, number: int = 0) -> None:
+        super().__init__(lab, scenario, backend, number)
+        self._handles: dict[str, InsultChannel] = {}
+
+    @staticmethod
+    def broker_of(backend: str) -> str:
+        name = backend.partition(":")[0]
+        if name == "memory":
+            return ""
+        return "redis" if name.startswith("redis") else "rabbitmq"
+
+    def join(self, user: User, options: dict[str, Any]) -> None:
+        given = {"role": "both", **options}
+        offered = KNOWN["insults"][self.backend.partition(":")[0]]
+        # What a backend cannot do, it is not asked for: a grid compares them as they are.
+        for option in ("prefetch", "ack"):
+            if option not in offered:
+                given.pop(option, None)
+        role = given.pop("role")
+        self._handles[user.name] = user.insults(role, backend=with_options(self.backend, given))
+
+    def send(self, user: User, bodies: Sequence[str], to: str) -> list[Receipt]:
+        if user.name not in self._handles:
+            self.join(user, {"role": "producer"})
+        return self._handles[user.name].send_many(bodies)
+
+
+def _only_role(options: dict[str, Any]) -> None:
+    """In groups and private chats everybody sends and receives."""
+    if others := sorted(options.keys() - {"role"}):
+        raise InvalidInput(f"Only the insult channel has the options {', '.join(others)}.")
+
+
+LANES: dict[Pattern, type[Lane]] = {
+    "group": GroupLane,
+    "private": PrivateLane,
+    "insults": InsultLane,
+}

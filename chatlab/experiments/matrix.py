@@ -1,0 +1,82 @@
+"""Matrix: what survives what, as one grid of runs; a value.
+
+A cell says ``✓`` (promised and kept), ``– 20 lost`` (not promised), ``✗ 12 lost`` (promised
+and broken) or ``? no cut`` (the run tells nothing).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from chatlab.experiments.run import Run
+from chatlab.tables import Table
+
+_SIGNS = {"kept": "✓", "not promised": "–", "broken": "✗", "cannot tell": "?"}
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Rows are backends, columns scenarios."""
+
+    backends: Sequence[str]
+    scenarios: Sequence[str]
+    #: (backend, scenario) -> the worst of its runs.
+    runs: Mapping[tuple[str, str], Run]
+
+    def __getitem__(self, key: tuple[str, str]) -> Run:
+        return self.runs[key]
+
+    def cell(self, backend: str, scenario: str) -> str:
+        """What the grid says there; empty where nothing was run."""
+        found = self.runs.get((backend, scenario))
+        return cell_text(found) if found is not None else ""
+
+    @property
+    def outcomes(self) -> set[str]:
+        """All verdicts that occur."""
+        return {run.outcome for run in self.runs.values()}
+
+    def _table(self) -> Table:
+        rows = (
+            {"backend": backend, **{s: self.cell(backend, s) for s in self.scenarios}}
+            for backend in self.backends
+        )
+        return Table(rows, "✓ promised and kept  – not promised  ✗ broken  ? cannot tell")
+
+    def table(self) -> list[dict[str, Any]]:
+        """One plain row a backend."""
+        return self._table().table()
+
+    def to_csv(self, path: Path | str | None = None) -> str:
+        """The grid as CSV; also written to ``path`` when one is given."""
+        return self._table().to_csv(path)
+
+    def to_markdown(self) -> str:
+        """The grid as a Markdown table."""
+        return self._table().to_markdown()
+
+    def __repr__(self) -> str:
+        return repr(self._table())
+
+    def _repr_html_(self) -> str:
+        return self._table()._repr_html_()
+
+
+def cell_text(run: Run) -> str:
+    """The sign and the number, or the reason in short."""
+    sign = _SIGNS[run.outcome]
+    lost = run.verdict.lost
+    if run.outcome == "cannot tell":
+        return f"{sign} {_why(run)}"
+    if run.outcome == "kept":
+        return sign
+    return f"{sign} {lost} lost" if lost else f"{sign} {_why(run)}"
+
+
+def _why(run: Run) -> str:
+    """The check that made the verdict what it is, up to the colon of its sentence."""
+    checks = [c for c in run.verdict.checks if c.outcome == run.outcome and c.counted]
+    return checks[0].why.rstrip(".").partition(":")[0] if checks else ""

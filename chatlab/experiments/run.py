@@ -1,0 +1,175 @@
+"""Run: what came of playing a scenario once on one backend; a value that can be kept.
+
+A folder holds all of it, readable without chatlab: ``journal.jsonl`` (every fact),
+``verdict.json``, ``run.json`` (scenario, backend, figures of merit, versions, settings),
+``summary.html``, pictures as SVG, and ``shiviz.log`` for public space-time viewers.
+:meth:`Run.load` gives the run back; no broker is needed for it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from chatlab.checkers import Check, Verdict
+from chatlab.checkers.verdict import OUTCOMES
+from chatlab.errors import InvalidInput
+from chatlab.experiments import summary
+from chatlab.experiments.figures import Figures, figures
+from chatlab.experiments.lanes import pattern_of
+from chatlab.experiments.scenario import Scenario
+from chatlab.experiments.shiviz import shiviz
+from chatlab.journal import Journal
+from chatlab.tables import card
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run. ``repeats``: all runs of the same, this one (the worst) among them."""
+
+    scenario: Scenario
+    #: With its options, without its pattern.
+    backend: str
+    journal: Journal = field(repr=False)
+    verdict: Verdict
+    #: When it began: seconds since the epoch.
+    began: float
+    folder: Path | None = None
+    repeats: tuple[Run, ...] = field(default=(), repr=False, compare=False)
+
+    @property
+    def pattern(self) -> str:
+        """``group``, ``private`` or ``insults``."""
+        return pattern_of(self.scenario, self.backend)[0]
+
+    @property
+    def outcome(self) -> str:
+        """The verdict in two words at most."""
+        return self.verdict.outcome
+
+    @cached_property
+    def figures(self) -> Figures:
+        """Throughput, latency, queue depth, messages per operation."""
+        return figures(self.journal)
+
+    @property
+    def name(self) -> str:
+        """``20261124-130348-broker-kill-rabbitmq-durable``: its folder."""
+        began = time.strftime("%Y%m%d-%H%M%S", time.localtime(self.began))
+        return re.sub(r"[^\w.-]+", "_", f"{began}-{self.scenario.name}-{self.backend}")
+
+    def save(self, folder: Path | str) -> Run:
+        """Write the run into a folder of its own below ``folder``; an existing one of the
+        same name gets a number behind it. Returns the run, which knows where it is."""
+        path = _free(Path(folder), self.name)
+        path.mkdir(parents=True)
+        self.journal.save(path / "journal.jsonl")
+        (path / "verdict.json").write_text(_json(self.verdict.to_dict()), encoding="utf-8")
+        (path / "run.json").write_text(_json(self._facts()), encoding="utf-8")
+        (path / "shiviz.log").write_text(shiviz(self.journal), encoding="utf-8")
+        kept = replace(self, folder=path)
+        text = summary.page(kept, summary.draw(kept, path))
+        (path / "summary.html").write_text(text, encoding="utf-8")
+        return kept
+
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "chatlab-run": FORMAT,
+            "scenario": self.scenario.to_dict(),
+            "backend": self.backend,
+            "began": self.began,
+            "outcome": self.outcome,
+            "figures": self.figures.to_dict(),
+        }
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Run:
+        """Read what :meth:`save` wrote; its tier is *replay* from then on.
+
+        Raises:
+            InvalidInput: no run, another format, or a damaged file; names it.
+        """
+        path = Path(folder)
+        facts = _read(path / "run.json")
+        if facts.get("chatlab-run") != FORMAT:
+            raise InvalidInput(f"{path} holds no run that this chatlab reads.")
+        journal = Journal.load(path / "journal.jsonl")
+        journal.header["tier"] = "replay"
+        try:
+            return cls(
+                scenario=Scenario.from_dict(facts["scenario"]),
+                backend=facts["backend"],
+                journal=journal,
+                verdict=Verdict.from_dict(_read(path / "verdict.json")),
+                began=facts["began"],
+                folder=path,
+            )
+        except (KeyError, TypeError) as error:
+            raise InvalidInput(f"{path} is a damaged run: {error!r}.") from error
+
+    def __repr__(self) -> str:
+        return f"<Run {self.scenario.name} on {self.backend}: {self.outcome}>"
+
+    def _repr_html_(self) -> str:
+        found = self.figures
+        latency = found.latency
+        return (
+            card(
+                f"{self.scenario.name} on {self.backend}",
+                {
+                    "verdict": self.outcome,
+                    "lost": self.verdict.lost or None,
+                    "sent": found.sent,
+                    "delivered": found.delivered,
+                    "a second": round(found.throughput, 1),
+                    "latency (median, 99 %)": (
+                        f"{latency['median'] * 1e3:.1f} ms, {latency['p99'] * 1e3:.1f} ms"
+                        if latency
+                        else None
+                    ),
+                    "folder": str(self.folder) if self.folder else None,
+                },
+            )
+            + self.verdict._repr_html_()
+        )
+
+
+def worst(runs: Sequence[Run]) -> Run:
+    """The run with the worst verdict, most lost first; it knows the others."""
+    first = max(runs, key=lambda run: (OUTCOMES.index(run.verdict.outcome), run.verdict.lost))
+    return replace(first, repeats=tuple(runs))
+
+
+def cannot_tell(why: str) -> Verdict:
+    """The verdict of a run that could not be played to its end."""
+    return Verdict((Check("run", "", "", "cannot tell", why),))
+
+
+def _free(folder: Path, name: str) -> Path:
+    number, path = 1, folder / name
+    while path.exists():
+        number += 1
+        path = folder / f"{name}.{number}"
+    return path
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=1) + "\n"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InvalidInput(f"{path} cannot be read: {error}.") from error
+    if not isinstance(value, dict):
+        raise InvalidInput(f"{path} is not what a run has there.")
+    return value

@@ -1,0 +1,187 @@
+"""Running scenarios: on one backend, or on many as a grid.
+
+Each run has a lab of its own, on services that it may break when the scenario does. Groups on
+the same broker are played together, each a lane, so one stop of the broker serves all of
+them; private chats and the insult channel one after the other.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import groupby
+from pathlib import Path
+
+from chatlab.checkers import judge
+from chatlab.errors import InvalidInput
+from chatlab.experiments.lanes import KNOWN, LANES, Lane, pattern_of
+from chatlab.experiments.matrix import Matrix
+from chatlab.experiments.run import Run, cannot_tell, worst
+from chatlab.experiments.scenario import Scenario
+from chatlab.experiments.script import CannotPlay, Report, Script
+from chatlab.experiments.shipped import MESSAGES, shipped
+from chatlab.experiments.steps import Pattern
+from chatlab.lab import Lab
+from chatlab.lab.progress import screen
+from chatlab.settings import Settings
+
+#: Runs are kept here, below the working directory.
+RUNS = Path("runs")
+
+
+def run(
+    scenario: Scenario | str,
+    backend: str,
+    *,
+    repeat: int = 1,
+    messages: int = MESSAGES,
+    seed: int = 0,
+    folder: Path | str | None = RUNS,
+    settings: Settings | None = None,
+    report: Report | None = None,
+) -> Run:
+    """Play a scenario on a backend, judge it, and keep it.
+
+    Args:
+        scenario: one of one's own, the name of a shipped one, or a TOML file.
+        backend: ``rabbitmq-durable``, with options; ``private/as-reported`` where the name
+            alone is not clear.
+        repeat: so many times, each with a fresh scene; the worst one is returned and knows
+            the others.
+        messages, seed: of a shipped scenario.
+        folder: where runs are kept, each in a folder of its own; ``None``: nowhere.
+        report: called with a sentence before each step; default: shown where the reader is.
+
+    Raises:
+        InvalidInput: no such scenario, backend or option.
+        ServiceUnavailable: the services cannot be had.
+    """
+    if repeat < 1:
+        raise InvalidInput("A run is repeated at least once.")
+    script = find_scenario(scenario, messages, seed)
+    pattern, text = pattern_of(script, backend)
+    with _reporting(report) as say:
+        runs = [
+            played
+            for number in range(1, repeat + 1)
+            for played in _play(
+                script, pattern, [text], settings, _numbered(say, number, repeat)
+            )
+        ]
+    return worst([one.save(folder) if folder is not None else one for one in runs])
+
+
+def matrix(
+    scenarios: Iterable[Scenario | str],
+    backends: Sequence[str] = (),
+    *,
+    repeat: int = 1,
+    messages: int = MESSAGES,
+    seed: int = 0,
+    folder: Path | str | None = None,
+    settings: Settings | None = None,
+    report: Report | None = None,
+) -> Matrix:
+    """Play each scenario on each backend: the grid.
+
+    Args:
+        backends: default: every backend of the scenarios' first pattern, as-reported first.
+
+    Raises:
+        as :func:`run`.
+    """
+    scripts = [find_scenario(scenario, messages, seed) for scenario in scenarios]
+    if not scripts:
+        raise InvalidInput("A grid needs a scenario.")
+    wanted = list(backends) or _all_backends(scripts[0].patterns[0])
+    runs: dict[tuple[str, str], list[Run]] = {}
+    with _reporting(report) as say:
+        for script in scripts:
+            for pattern, texts in _together(script, wanted):
+                for number in range(1, repeat + 1):
+                    told = _numbered(say, number, repeat, f"{script.name}: ")
+                    for one in _play(script, pattern, texts, settings, told):
+                        kept = one.save(folder) if folder is not None else one
+                        runs.setdefault((one.backend, script.name), []).append(kept)
+    cells = {key: worst(found) for key, found in runs.items()}
+    rows = [pattern_of(scripts[0], backend)[1] for backend in wanted]
+    return Matrix(rows, [script.name for script in scripts], cells)
+
+
+def find_scenario(
+    scenario: Scenario | str, messages: int = MESSAGES, seed: int = 0
+) -> Scenario:
+    """The scenario itself, a shipped one by its name, or one from a TOML file."""
+    if isinstance(scenario, Scenario):
+        return scenario
+    if scenario.endswith(".toml"):
+        return Scenario.load(scenario)
+    return shipped(scenario, messages, seed)
+
+
+def _all_backends(pattern: Pattern) -> list[str]:
+    """As-reported first, as everywhere."""
+    return sorted(KNOWN[pattern], key=lambda name: name != "as-reported")
+
+
+def _together(script: Scenario, backends: Sequence[str]) -> Iterator[tuple[Pattern, list[str]]]:
+    """The backends that are played in one scene: groups by broker, all others alone."""
+    found = [pattern_of(script, backend) for backend in backends]
+    alone = [(p, t) for p, t in found if not LANES[p].shares_scene]
+    for pattern, text in alone:
+        yield pattern, [text]
+    shared = [(p, t) for p, t in found if LANES[p].shares_scene]
+
+    def broker(entry: tuple[Pattern, str]) -> str:
+        return LANES[entry[0]].broker_of(entry[1])
+
+    for _, group in groupby(sorted(shared, key=broker), broker):
+        entries = list(group)
+        yield entries[0][0], [text for _, text in entries]
+
+
+def _play(
+    script: Scenario,
+    pattern: Pattern,
+    backends: Sequence[str],
+    settings: Settings | None,
+    report: Report,
+) -> list[Run]:
+    """One scene in a lab of its own; a run for each backend."""
+    report(f"{script.name}: starting")
+    began = time.time()
+    make = LANES[pattern]
+    name = f"run-{secrets.token_hex(3)}"
+    with Lab.start(name, breakable=bool(script.breaks), settings=settings) as lab:
+        trouble = ""
+        lanes = [make(lab, script, text, number) for number, text in enumerate(backends)]
+        for user in script.users:
+            lab.user(user, process=user in script.processes and lanes[0].real)
+        try:
+            Script(lab, script, lanes, report).play()
+        except CannotPlay as error:
+            trouble = error.what
+        return [_judged(lane, began, trouble) for lane in lanes]
+
+
+def _judged(lane: Lane, began: float, trouble: str) -> Run:
+    journal = lane.journal()
+    verdict = cannot_tell(trouble) if trouble else judge(journal, expect=lane.faults)
+    return Run(lane.scenario, lane.backend, journal, verdict, began)
+
+
+def _numbered(say: Report, number: int, repeat: int, start: str = "") -> Report:
+    words = f"run {number} of {repeat}: " if repeat > 1 else start
+    return lambda text: say(words + text)
+
+
+@contextmanager
+def _reporting(report: Report | None) -> Iterator[Report]:
+    """Where progress is shown unless the caller takes it: the cell, or the terminal."""
+    if report is not None:
+        yield report
+        return
+    with screen() as draw:
+        yield draw

@@ -1,0 +1,225 @@
+"""Playing a scenario: each step done to real users and services of a lab, on every lane.
+
+Steps happen one after the other in the calling thread; a send with ``wait=False`` goes on in
+a thread of its own. What a backend answers to a send is in the journal, so an error there is
+no error of the run; a step that cannot be done at all ends it (:class:`CannotPlay`).
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from chatlab.errors import ChatlabError, NotPossible, ServiceUnavailable
+from chatlab.experiments.lanes import GroupLane, Lane
+from chatlab.experiments.scenario import Scenario
+from chatlab.experiments.steps import Step
+from chatlab.lab import Lab, User
+
+#: A run waits at most so long, in seconds, for what is still deliverable …
+SETTLE_SECONDS = 30.0
+#: … and until nothing has happened for so long. (What a dead member of the insult channel
+#: held on ``redis-stream`` is given to another after about 4 s.)
+QUIET_SECONDS = 6.0
+#: A user that comes online right after a broker has may find a queue that is not there yet.
+RETRY_SECONDS = 20.0
+#: A sender that goes on meanwhile is waited for so long.
+SENDERS_SECONDS = 120.0
+
+Report = Callable[[str], None]
+
+
+class CannotPlay(NotPossible):
+    """A step cannot be done to this backend; the run tells nothing."""
+
+
+class Script:
+    """One playing of a scenario in the current scene of ``lab``.
+
+    Args:
+        lanes: the backends under test, in this scene.
+        report: called with a sentence before each step.
+    """
+
+    def __init__(
+        self, lab: Lab, scenario: Scenario, lanes: Sequence[Lane], report: Report
+    ) -> None:
+        self._lab = lab
+        self._scenario = scenario
+        self._lanes = lanes
+        self._report = report
+        self._random = random.Random(scenario.seed)  # noqa: S311
+        self._senders: list[threading.Thread] = []
+        self._trouble: list[BaseException] = []
+        self._numbers = 0
+
+    def play(self) -> None:
+        """All steps, then until nothing deliverable is left.
+
+        Raises:
+            CannotPlay: a step cannot be done; says which and why.
+        """
+        steps = [*self._scenario.steps, Step("sent"), Step("settle")]
+        try:
+            for number, step in enumerate(steps, 1):
+                self._report(f"{number}/{len(steps)} {step}")
+                self._do(step)
+        finally:
+            self._join_senders()
+        if self._trouble:
+            raise self._trouble[0]
+
+    def _do(self, step: Step) -> None:
+        try:
+            act = getattr(self, f"_{step.do}", None)
+            if act is not None:
+                act(step)
+            elif step.breaks == "service" or step.do in ("start", "resume", "calm"):
+                self._to_services(step)
+            else:
+                for user in self._users(step):
+                    getattr(user, step.do)()
+        except CannotPlay:
+            raise
+        except ChatlabError as error:
+            raise CannotPlay(f"{step}: {error.what}", todo=error.todo) from error
+
+    def _users(self, step: Step) -> list[User]:
+        return [self._lab.user(name) for name in step.who]
+
+    # -- taking part
+
+    def _join(self, step: Step) -> None:
+        for user in self._users(step):
+            for lane in self._lanes:
+                lane.join(user, dict(step.options))
+
+    def _in_group(self, step: Step) -> None:
+        for user in self._users(step):
+            for lane in self._lanes:
+                if not isinstance(lane, GroupLane):
+                    raise CannotPlay(f"{lane.backend} is no group, it cannot {step.do}.")
+                lane.do(user, step.do)
+
+    def _online(self, step: Step) -> None:
+        until = time.monotonic() + RETRY_SECONDS
+        for user in self._users(step):
+            while True:
+                try:
+                    user.online()
+                    break
+                except ServiceUnavailable:
+                    if time.monotonic() > until:
+                        raise
+
+    _subscribe = _connect = _disconnect = _unsubscribe = _in_group
+
+    # -- sending
+
+    def _send(self, step: Step) -> None:
+        (user,) = self._users(step)
+        first = self._numbers + 1
+        self._numbers += step.count
+        bodies = [step.text or str(n) for n in range(first, self._numbers + 1)]
+        gaps = self._gaps(step)
+        senders = [
+            threading.Thread(
+                target=self._send_on, args=(lane, user, bodies, gaps, step.to), daemon=True
+            )
+            for lane in self._lanes
+        ]
+        for sender in senders:
+            sender.start()
+        if step.wait:
+            for sender in senders:
+                sender.join(SENDERS_SECONDS)
+        else:
+            self._senders += senders
+
+    def _gaps(self, step: Step) -> list[float]:
+        """Seconds before each message: random, as of people who do not know each other
+        (exponential, their mean as asked for); the same on every lane."""
+        if not step.rate:
+            return []
+        return [self._random.expovariate(step.rate) for _ in range(step.count)]
+
+    def _send_on(
+        self, lane: Lane, user: User, bodies: list[str], gaps: list[float], to: str
+    ) -> None:
+        try:
+            if not gaps:
+                lane.send(user, bodies, to)
+                return
+            due = time.monotonic()
+            for body, gap in zip(bodies, gaps, strict=True):
+                due += gap
+                time.sleep(max(0.0, due - time.monotonic()))
+                lane.send(user, [body], to)
+        except ChatlabError as error:
+            self._trouble.append(
+                CannotPlay(f"{user.name} cannot send to {lane.backend}: {error.what}")
+            )
+
+    def _sent(self, _: Step) -> None:
+        self._join_senders()
+
+    def _join_senders(self) -> None:
+        for sender in self._senders:
+            sender.join(SENDERS_SECONDS)
+        self._senders.clear()
+
+    # -- time
+
+    def _wait(self, step: Step) -> None:
+        time.sleep(step.seconds)
+
+    def _settle(self, step: Step) -> None:
+        until = time.monotonic() + (step.seconds or SETTLE_SECONDS)
+        while True:
+            before = len(self._lab.journal)
+            left = until - time.monotonic()
+            settled = self._lab.settle(max(0.0, min(QUIET_SECONDS, left)))
+            happened = len(self._lab.journal) - before - 1  # the look itself is a fact
+            if settled or left <= QUIET_SECONDS or not happened:
+                return
+
+    # -- faults
+
+    def _services(self, service: str) -> list[str]:
+        """The services that are meant, each once."""
+        if service != "broker":
+            return [service]
+        found = list(dict.fromkeys(lane.broker for lane in self._lanes))
+        if "" in found:
+            names = ", ".join(lane.backend for lane in self._lanes if not lane.broker)
+            raise CannotPlay(f"no broker: {names} relies on no service.")
+        return found
+
+    def _to_services(self, step: Step) -> None:
+        for service in self._services(step.service):
+            getattr(self._lab, service).__getattribute__(step.do)()
+
+    def _on_links(self, step: Step, verb: str, *args: float) -> None:
+        services = [step.service]
+        if step.service == "broker":
+            services = list(dict.fromkeys(lane.link for lane in self._lanes))
+        for user in self._users(step):
+            for service in services:
+                if not service:
+                    raise CannotPlay(f"no link: {user.name} is connected to no service.")
+                getattr(self._lab, verb)(user, service, *args)
+
+    def _cut(self, step: Step) -> None:
+        self._on_links(step, "cut")
+
+    def _slow(self, step: Step) -> None:
+        self._on_links(step, "slow", step.seconds)
+
+    def _freeze_link(self, step: Step) -> None:
+        self._on_links(step, "freeze")
+
+    def _heal(self, step: Step) -> None:
+        for user in self._users(step):
+            self._lab.heal(user)
