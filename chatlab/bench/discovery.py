@@ -12,6 +12,8 @@ events, the first round   ``lab.discover("events")`` in a lab where nobody has  
                           asked yet: the asker connects                         hundred
 events, a later round     the same again                                        0.5 s a
                                                                                 hundred
+leases                    the processor time of this process while 1,000        2 % of a core
+                          leases are renewed together (``bench.leases``)
 ========================  ====================================================  ==============
 """
 
@@ -23,6 +25,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from chatlab.amqp import Connection
+from chatlab.bench.leases import leases
 from chatlab.bench.report import Figure
 from chatlab.client import Life, new_secret
 from chatlab.discovery import Presences, Registry
@@ -34,6 +37,8 @@ from chatlab.lab import Lab
 ENTRIES = 500
 #: Clients that a question by events reaches.
 CLIENTS = (100, 500)
+#: Leases are renewed for so long, in seconds.
+LEASES_SECONDS = 15.0
 #: So many connect at a time.
 AT_ONCE = 50
 #: The goals, in seconds: of an answer with all entries, of a round a client.
@@ -45,6 +50,7 @@ LEASE_SECONDS = 600.0
 
 def discovery(rounds: int) -> Iterator[Figure]:
     """All figures of this module."""
+    yield leases(seconds=LEASES_SECONDS).figure()  # first: nobody else is at work
     with Lab.start("bench-discovery", fresh=True) as lab:
         yield _registry(lab, rounds)
         with _crowd(lab, ENTRIES):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from chatlab.bench import discovery
 from chatlab.bench.figures import FIGURES
+from chatlab.bench.leases import leases
 from chatlab.discovery import Presences
 from chatlab.lab import Lab
 
@@ -15,6 +18,8 @@ def test_every_figure_is_measured_with_as_many_as_it_says(
 ) -> None:
     monkeypatch.setattr(discovery, "ENTRIES", 7)
     monkeypatch.setattr(discovery, "CLIENTS", (3, 55))
+    monkeypatch.setattr(discovery, "LEASES_SECONDS", 1.0)
+    monkeypatch.setattr(discovery, "leases", partial(leases, users=50))
     seen: list[tuple[str, int, int]] = []
     real = Lab.discover
 
@@ -26,6 +31,7 @@ def test_every_figure_is_measured_with_as_many_as_it_says(
     monkeypatch.setattr(Lab, "discover", discover)
     figures = list(FIGURES["discovery"](2))
     assert [(figure.name, len(figure.ours), figure.base_name) for figure in figures] == [
+        ("50 leases renewed together", 1, "0.1 %"),
         ("registry, 7 entries", 2, "50 ms"),
         ("management, 7 entries", 2, "50 ms"),
         ("events, 3 clients, first round", 1, "15 ms"),
