@@ -10,6 +10,7 @@ from chatlab.checkers import (
     fairness,
     fanout,
     insults,
+    late,
     limits,
     order,
     reconnect,
@@ -22,7 +23,18 @@ from chatlab.errors import InvalidInput
 from chatlab.journal import Journal
 
 #: What an expected event may be called; those of users, then those of services and links.
-EVENTS = ("crash", "freeze", "away", "kill", "restart", "pause", "memory_alarm", "cut", "slow")
+EVENTS = (
+    "crash",
+    "freeze",
+    "away",
+    "kill",
+    "restart",
+    "pause",
+    "memory_alarm",
+    "cut",
+    "slow",
+    "late",
+)
 
 _CHECKERS: dict[str, tuple[Callable[[Case], Check], ...]] = {
     "private": (delivery.check, reconnect.check, order.check, limits.check),
@@ -41,8 +53,9 @@ def judge(journal: Journal, *, expect: Iterable[str] = ()) -> Verdict:
         journal: of a scene or a run, live or loaded.
         expect: what had to happen for the run to prove anything: ``kill rabbitmq``,
             ``restart redis``, ``cut bob-rabbitmq``, ``crash bob``, ``freeze bob``,
-            ``away bob``. One that did not happen, or only after the last message, makes
-            the verdict *cannot tell*.
+            ``away bob``, ``late bob`` (subscribed when something had been sent: then what
+            it is not shown of that counts). One that did not happen, or only after the
+            last message, makes the verdict *cannot tell*.
 
     Raises:
         InvalidInput: an expectation that cannot be read.
@@ -52,8 +65,9 @@ def judge(journal: Journal, *, expect: Iterable[str] = ()) -> Verdict:
     talks = [talk for talk in history.conversations.values() if talk.sends or talk.sights]
     cases = [Case(history, talk, promise_of(talk)) for talk in talks]
     stamps = causal.stamps(history)
-    checks = [check for case in cases for check in _judged(case, stamps)]
-    checks += [_expected(history, cases, what, whom) for what, whom in expected]
+    comers = [whom for what, whom in expected if what == "late"]
+    checks = [check for case in cases for check in _judged(case, stamps, comers)]
+    checks += [_expected(history, cases, *each) for each in expected if each[0] != "late"]
     if not cases:
         checks.append(Check("delivery", "", "", CANNOT_TELL, "Nothing was sent or shown."))
     return Verdict(
@@ -63,11 +77,14 @@ def judge(journal: Journal, *, expect: Iterable[str] = ()) -> Verdict:
     )
 
 
-def _judged(case: Case, stamps: dict[tuple[str, str], causal.Stamp]) -> Iterator[Check]:
+def _judged(
+    case: Case, stamps: dict[tuple[str, str], causal.Stamp], comers: list[str]
+) -> Iterator[Check]:
     for check in _CHECKERS[case.talk.pattern]:
         yield check(case)
     if case.talk.pattern == "group":
         yield causal.check(case, stamps)
+        yield late.check(case, comers)
 
 
 def _parsed(text: str) -> tuple[str, str]:

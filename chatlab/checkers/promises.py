@@ -116,7 +116,14 @@ def _of_group(backend: str, judge: str) -> Promise:
         backend=backend,
         fates={
             name: getattr(row, name)
-            for name in ("away", "killed", "broker_restart", "broker_killed", "link_cut")
+            for name in (
+                "away",
+                "killed",
+                "broker_restart",
+                "broker_killed",
+                "link_cut",
+                "late",
+            )
         },
         faults=_broker_faults(broker),
         links=frozenset({broker}),

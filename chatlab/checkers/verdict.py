@@ -108,8 +108,10 @@ class Verdict:
 
     @property
     def lost(self) -> int:
-        """How many confirmed deliveries never happened, promised or not."""
-        return sum(c.counts.get("lost", 0) for c in self.of("delivery"))
+        """How many confirmed deliveries never happened, promised or not; where the run is
+        about a late joiner, also what it was not shown of what was before."""
+        found = [*self.of("delivery"), *(c for c in self.of("late") if c.counted)]
+        return sum(check.counts.get("lost", 0) for check in found)
 
     @property
     def example(self) -> Example:

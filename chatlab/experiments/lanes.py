@@ -100,7 +100,17 @@ class Lane(ABC):
             for step in self.scenario.steps
             if step.breaks in ("service", "user", "link")
             for fault in self._faults_of(step)
-        )
+        ) + tuple(f"late {user}" for user in self._late())
+
+    def _late(self) -> list[str]:
+        """Who comes to the group when something has been sent."""
+        if self.pattern != "group":
+            return []
+        steps = self.scenario.steps
+        first = next((n for n, step in enumerate(steps) if step.do == "send"), len(steps))
+        early = {user for step in steps[:first] for user in step.who}
+        later = [step for step in steps[first:] if step.do in ("join", "subscribe")]
+        return [user for step in later for user in step.who if user not in early]
 
     def _faults_of(self, step: Step) -> list[str]:
         if step.breaks == "user":
@@ -147,8 +157,11 @@ class GroupLane(Lane):
         return _BROKERS[guarantees(backend).broker]
 
     def join(self, user: User, options: dict[str, Any]) -> None:
+        # Where a backend keeps what was before, a member may ask for it.
+        first = {"from": options.pop("first_message", None) and "first"}
+        offered = "from" in GROUPS[self.backend.partition(":")[0]]
         _only_role(options)
-        user.join(self.group, self.backend)
+        user.join(self.group, with_options(self.backend, first if offered else {}))
 
     def do(self, user: User, verb: str) -> None:
         """``subscribe``, ``connect``, ``disconnect`` or ``unsubscribe``."""

@@ -23,6 +23,8 @@ SETTLE_SECONDS = 30.0
 #: … and until nothing has happened for so long. (What a dead member of the insult channel
 #: held on ``redis-stream`` is given to another after about 4 s.)
 QUIET_SECONDS = 6.0
+#: A run is over when nothing has happened for so long.
+CALM_SECONDS = 0.3
 #: A user that comes online right after a broker has may find a queue that is not there yet.
 RETRY_SECONDS = 20.0
 #: A sender that goes on meanwhile is waited for so long.
@@ -66,6 +68,7 @@ class Script:
             for number, step in enumerate(steps, 1):
                 self._report(f"{number}/{len(steps)} {step}")
                 self._do(step)
+            self._calm()
         finally:
             self._join_senders()
         if self._trouble:
@@ -184,6 +187,14 @@ class Script:
             happened = len(self._lab.journal) - before - 1  # the look itself is a fact
             if settled or left <= QUIET_SECONDS or not happened:
                 return
+
+    def _calm(self) -> None:
+        """Until nothing happens any more: also what nobody owes anybody may come, as the
+        beginning of a log does to a late joiner."""
+        until, before = time.monotonic() + QUIET_SECONDS, -1
+        while len(self._lab.journal) != before and time.monotonic() < until:
+            before = len(self._lab.journal)
+            time.sleep(CALM_SECONDS)
 
     # -- faults
 

@@ -39,13 +39,13 @@ def absent_member(n: int) -> Scenario:
 
 
 def late_joiner(n: int) -> Scenario:
-    """A member comes when everything has been sent: does it see what was before?"""
+    """A member comes when all has been sent and asks for the first: what is it shown?"""
     return (
         Scenario("late-joiner", ("ana", "bob", "eva"), patterns=("group",))
         .join("ana", "bob")
         .send("ana", n)
         .settle()
-        .join("eva")
+        .join("eva", first_message=True)
     )
 
 

@@ -53,6 +53,17 @@ def test_the_grid_of_all_groups_says_what_each_backend_promises(
     assert grid.cell("rabbitmq-transient", "absent-member") == "– 20 lost"
 
 
+def test_only_a_log_shows_a_late_joiner_what_was_before(lab_settings: Settings) -> None:
+    grid = experiments.matrix(
+        ["late-joiner"],
+        ["rabbitmq-log", "rabbitmq-durable", "redis-stream"],
+        messages=12,
+        settings=lab_settings,
+        report=quiet,
+    )
+    assert [row["late-joiner"] for row in grid.table()] == ["✓", "– 12 lost", "– 12 lost"]
+
+
 @pytest.mark.parametrize(
     ("backend", "outcome", "lost"),
     [

@@ -166,3 +166,10 @@ def test_every_verb_says_what_it_does_and_every_pattern_has_a_lane() -> None:
         step = Step(name, **{field: needed[field] for field in verb.needs})
         assert "{" not in str(step)
         assert all(word in str(step) for word in (["ana"] if "who" in verb.needs else []))
+
+
+def test_who_joins_a_group_when_something_was_sent_comes_late() -> None:
+    lane = LANES["group"](None, shipped("late-joiner"), "rabbitmq-log")  # type: ignore[arg-type]
+    assert lane.faults == ("late eva",)
+    early = LANES["group"](None, shipped("absent-member"), "rabbitmq-log")  # type: ignore[arg-type]
+    assert early.faults == ()
