@@ -66,18 +66,24 @@ class Run:
         began = time.strftime("%Y%m%d-%H%M%S", time.localtime(self.began))
         return re.sub(r"[^\w.-]+", "_", f"{began}-{self.scenario.name}-{self.backend}")
 
-    def save(self, folder: Path | str) -> Run:
-        """Write the run into a folder of its own below ``folder``; an existing one of the
-        same name gets a number behind it. Returns the run, which knows where it is."""
-        path = _free(Path(folder), self.name)
+    def save(self, folder: Path | str, *, name: str = "", pictures: bool = True) -> Run:
+        """Write the run into a folder of its own below ``folder``; when there is one of its
+        name, this one gets a number behind it. Returns the run, which knows where it is.
+
+        Args:
+            name: of its folder; default: when, what, on what.
+            pictures: also draw it and write the page, a few 100 KB.
+        """
+        path = _free(Path(folder), name or self.name)
         path.mkdir(parents=True)
         self.journal.save(path / "journal.jsonl")
         (path / "verdict.json").write_text(_json(self.verdict.to_dict()), encoding="utf-8")
         (path / "run.json").write_text(_json(self._facts()), encoding="utf-8")
         (path / "shiviz.log").write_text(shiviz(self.journal), encoding="utf-8")
         kept = replace(self, folder=path)
-        text = summary.page(kept, summary.draw(kept, path))
-        (path / "summary.html").write_text(text, encoding="utf-8")
+        if pictures:
+            text = summary.page(kept, summary.draw(kept, path))
+            (path / "summary.html").write_text(text, encoding="utf-8")
         return kept
 
     def _facts(self) -> dict[str, Any]:

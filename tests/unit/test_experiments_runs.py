@@ -14,9 +14,11 @@ from chatlab.checkers import judge
 from chatlab.errors import InvalidInput
 from chatlab.experiments import Matrix, Run, compare, shipped
 from chatlab.experiments.figures import figures, spread
+from chatlab.experiments.lanes import LANES
 from chatlab.experiments.run import cannot_tell, worst
 from chatlab.experiments.shiviz import shiviz
 from chatlab.journal import Journal
+from chatlab.plots import spacetime
 
 
 def all_seen() -> Script:
@@ -140,6 +142,24 @@ def test_a_grid_says_kept_lost_and_cannot_tell() -> None:
     )
     assert [row["burst"] for row in grid.table()] == ["✓", "✗ 1 lost", "? no broker", ""]
     assert "| memory | ? no broker |" in grid.to_markdown()
+
+
+RECORDINGS = Path(__file__).parents[2] / "notebooks" / "recordings"
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in RECORDINGS.iterdir()))
+def test_a_recording_replays_and_its_verdict_is_reached_again(name: str) -> None:
+    run = Run.load(RECORDINGS / name)
+    lane = LANES[run.pattern](None, run.scenario, run.backend)  # type: ignore[arg-type]
+    assert judge(run.journal, expect=lane.faults).outcome == run.outcome
+    picture = spacetime(run)
+    assert picture.finding  # type: ignore[attr-defined]
+    assert "replay" in picture.caption.lower()  # type: ignore[attr-defined]
+
+
+def test_the_recordings_show_kept_lost_and_broken() -> None:
+    outcomes = {Run.load(path).outcome for path in RECORDINGS.iterdir()}
+    assert outcomes == {"kept", "not promised", "broken"}
 
 
 def test_comparing_shows_where_two_runs_part() -> None:
