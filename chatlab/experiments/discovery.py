@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from chatlab.discovery import WAYS, Presences
 from chatlab.errors import ChatlabError, InvalidInput, NotPossible
-from chatlab.experiments.accuracy import Accuracy, Turn, Sample
+from chatlab.experiments.accuracy import Accuracy, Sample, Turn
 
 if TYPE_CHECKING:
     from chatlab.lab import Lab
