@@ -8,6 +8,7 @@ need no services any more: tables that save themselves, and that ``plots`` draws
 from __future__ import annotations
 
 from chatlab.experiments.accuracy import Accuracy
+from chatlab.experiments.costs import Costs, discovery_costs
 from chatlab.experiments.discovery import discovery
 
-__all__ = ["Accuracy", "discovery"]
+__all__ = ["Accuracy", "Costs", "discovery", "discovery_costs"]

@@ -383,4 +383,9 @@ def _times(factor: float, value: float | None) -> float | None:
 
 
 def _with_never(row: dict[str, Any]) -> dict[str, Any]:
-    return {key: "never" if value == math.inf else value for key, value in row.items()}
+    return {key: shown_seconds(value) for key, value in row.items()}
+
+
+def shown_seconds(value: Any) -> Any:
+    """A value as a table shows it: ``never`` for infinitely many seconds."""
+    return "never" if value == math.inf else value

@@ -41,11 +41,11 @@ if TYPE_CHECKING:
 Span = tuple[float, float]
 
 #: Left and right edge of the bands, and of the words at their right, in pixels.
-_BANDS_LEFT, _BANDS_RIGHT, _WORDS = 166.0, 744.0, 756.0
+_BANDS_LEFT, _BANDS_RIGHT, _WORDS = 170.0, 746.0, 757.0
 #: Top of the truth's rows; what stands below the last strip: axis, legend, caption.
-_TOP, _BELOW = 74.0, 80.0
+_TOP, _BELOW = 72.0, 72.0
 #: A row of the truth, which has a name; of a way; and the room between two strips.
-_NAMED_ROW, _ROW, _BETWEEN = 17.0, 7.5, 9.0
+_NAMED_ROW, _ROW, _BETWEEN = 15.0, 6.6, 8.0
 #: The × of a ghost is at most so large.
 _MARK = 9.0
 #: The band of those who stay, and how much white is in the others.
@@ -191,7 +191,7 @@ class _Drawer:
     def _way(self, way: str, top: float) -> None:
         run = self.accuracy
         middle = top + len(self.rows) * self.row / 2
-        name = fit(way, _BANDS_LEFT - LEFT - 8, 13, bold=True)
+        name = fit(way, _BANDS_LEFT - LEFT - 6, 13, bold=True)
         self.board.text(LEFT, middle, name, size=13, bold=True)
         drawn = spans(run, way)
         for number, row in enumerate(self.rows):
@@ -220,7 +220,7 @@ class _Drawer:
     def _ghosts(self, stretches: Iterable[Span], y: float) -> None:
         boxes = list(self._boxes(stretches, y, self.row))
         self.board.boxes(boxes, LOSS, z=4)
-        size = min(self.row - 2.5, _MARK)
+        size = min(self.row - 1.8, _MARK)
         marks = [((x0 + x1) / 2, (y0 + y1) / 2) for x0, y0, x1, y1 in boxes]
         self.board.crosses(marks, size=size, color="white", width=2)
 
