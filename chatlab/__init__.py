@@ -11,6 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import chatlab.experiments as experiments
     import chatlab.plots as plots
     from chatlab.journal import Journal as Journal
     from chatlab.lab import Lab as Lab
@@ -18,9 +19,14 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 #: Public name -> the module it lives in; a module itself where both are the same.
-_LAZY = {"Lab": "chatlab.lab", "Journal": "chatlab.journal", "plots": "chatlab.plots"}
+_LAZY = {
+    "Lab": "chatlab.lab",
+    "Journal": "chatlab.journal",
+    "experiments": "chatlab.experiments",
+    "plots": "chatlab.plots",
+}
 
-__all__ = ["Journal", "Lab", "__version__", "plots"]
+__all__ = ["Journal", "Lab", "__version__", "experiments", "plots"]
 
 
 def __getattr__(name: str) -> Any:

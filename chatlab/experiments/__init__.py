@@ -6,9 +6,15 @@
 - :mod:`runner <chatlab.experiments.runner>`: :func:`run` one, or a :func:`matrix` of many;
 - :mod:`run <chatlab.experiments.run>`: what came of it, kept in a folder;
 - :mod:`chatlab.checkers`, a room of its own, judges.
+
+Discovery has its own: :func:`discovery` asks every way while users crash, freeze, leave and
+are cut off; :func:`discovery_costs` tells what a question costs, and what must be running.
 """
 
+from chatlab.discovery.accuracy import Accuracy
 from chatlab.experiments.compare import compare
+from chatlab.experiments.costs import Costs, discovery_costs
+from chatlab.experiments.discovery import discovery
 from chatlab.experiments.matrix import Matrix
 from chatlab.experiments.run import Run
 from chatlab.experiments.runner import matrix, run
@@ -17,11 +23,15 @@ from chatlab.experiments.shipped import scenarios, shipped
 from chatlab.experiments.steps import Step
 
 __all__ = [
+    "Accuracy",
+    "Costs",
     "Matrix",
     "Run",
     "Scenario",
     "Step",
     "compare",
+    "discovery",
+    "discovery_costs",
     "matrix",
     "run",
     "scenarios",

@@ -5,8 +5,10 @@ computed), ``table()`` (its facts) and ``save(path)`` (PNG or SVG). Several scen
 strip each on a common axis.
 """
 
+from chatlab.plots.cost import cost
+from chatlab.plots.discovery import discovery
 from chatlab.plots.insults import insults
 from chatlab.plots.persistence import persistence
 from chatlab.plots.spacetime import spacetime
 
-__all__ = ["insults", "persistence", "spacetime"]
+__all__ = ["cost", "discovery", "insults", "persistence", "spacetime"]
