@@ -78,5 +78,5 @@ def cell_text(run: Run) -> str:
 
 def _why(run: Run) -> str:
     """The check that made the verdict what it is, up to the colon of its sentence."""
-    checks = [c for c in run.verdict.checks if c.outcome == run.outcome and c.declared]
+    checks = [c for c in run.verdict.checks if c.outcome == run.outcome and c.counted]
     return checks[0].why.rstrip(".").partition(":")[0] if checks else ""

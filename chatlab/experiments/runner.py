@@ -10,14 +10,15 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import groupby
 from pathlib import Path
 
-from chatlab.checkers import judge
 from chatlab.errors import InvalidInput
 from chatlab.experiments.lanes import KNOWN, LANES, Lane, pattern_of
 from chatlab.experiments.matrix import Matrix
+from chatlab.experiments.outside import PREFIX, is_outside
+from chatlab.experiments.outside_lane import OutsideLane
 from chatlab.experiments.run import Run, cannot_tell, worst
 from chatlab.experiments.scenario import Scenario
 from chatlab.experiments.script import CannotPlay, Report, Script
@@ -33,8 +34,9 @@ RUNS = Path("runs")
 
 def run(
     scenario: Scenario | str,
-    backend: str,
+    backend: str = "",
     *,
+    client: str = "",
     repeat: int = 1,
     messages: int = MESSAGES,
     seed: int = 0,
@@ -48,6 +50,8 @@ def run(
         scenario: one of one's own, the name of a shipped one, or a TOML file.
         backend: ``rabbitmq-durable``, with options; ``private/as-reported`` where the name
             alone is not clear.
+        client: code that is not ours, in its place: ``my/insults.py:Insults``; see
+            :mod:`chatlab.experiments.outside`.
         repeat: so many times, each with a fresh scene; the worst one is returned and knows
             the others.
         messages, seed: of a shipped scenario.
@@ -60,8 +64,11 @@ def run(
     """
     if repeat < 1:
         raise InvalidInput("A run is repeated at least once.")
+    if bool(backend) == bool(client):
+        raise InvalidInput("A run is on one backend, or on one client.")
     script = find_scenario(scenario, messages, seed)
-    pattern, text = pattern_of(script, backend)
+    (wanted,) = _wanted([backend] if backend else [], [client] if client else [])
+    pattern, text = pattern_of(script, wanted)
     with _reporting(report) as say:
         runs = [
             played
@@ -77,6 +84,7 @@ def matrix(
     scenarios: Iterable[Scenario | str],
     backends: Sequence[str] = (),
     *,
+    clients: Sequence[str] = (),
     repeat: int = 1,
     messages: int = MESSAGES,
     seed: int = 0,
@@ -88,6 +96,7 @@ def matrix(
 
     Args:
         backends: default: every backend of the scenarios' first pattern, as-reported first.
+        clients: code that is not ours, each a row more.
 
     Raises:
         as :func:`run`.
@@ -95,7 +104,7 @@ def matrix(
     scripts = [find_scenario(scenario, messages, seed) for scenario in scenarios]
     if not scripts:
         raise InvalidInput("A grid needs a scenario.")
-    wanted = list(backends) or _all_backends(scripts[0].patterns[0])
+    wanted = _wanted(backends, clients) or _all_backends(scripts[0].patterns[0])
     runs: dict[tuple[str, str], list[Run]] = {}
     with _reporting(report) as say:
         for script in scripts:
@@ -121,6 +130,15 @@ def find_scenario(
     return shipped(scenario, messages, seed)
 
 
+def _wanted(backends: Sequence[str], clients: Sequence[str]) -> list[str]:
+    """What is played on, outside clients by their names as backends."""
+    return [*backends, *(PREFIX + client.removeprefix(PREFIX) for client in clients)]
+
+
+def _lane(pattern: Pattern, backend: str) -> type[Lane]:
+    return OutsideLane if is_outside(backend) else LANES[pattern]
+
+
 def _all_backends(pattern: Pattern) -> list[str]:
     """As-reported first, as everywhere."""
     return sorted(KNOWN[pattern], key=lambda name: name != "as-reported")
@@ -129,10 +147,10 @@ def _all_backends(pattern: Pattern) -> list[str]:
 def _together(script: Scenario, backends: Sequence[str]) -> Iterator[tuple[Pattern, list[str]]]:
     """The backends that are played in one scene: groups by broker, all others alone."""
     found = [pattern_of(script, backend) for backend in backends]
-    alone = [(p, t) for p, t in found if not LANES[p].shares_scene]
+    alone = [(p, t) for p, t in found if not _lane(p, t).shares_scene]
     for pattern, text in alone:
         yield pattern, [text]
-    shared = [(p, t) for p, t in found if LANES[p].shares_scene]
+    shared = [(p, t) for p, t in found if _lane(p, t).shares_scene]
 
     def broker(entry: tuple[Pattern, str]) -> str:
         return LANES[entry[0]].broker_of(entry[1])
@@ -152,23 +170,25 @@ def _play(
     """One scene in a lab of its own; a run for each backend."""
     report(f"{script.name}: starting")
     began = time.time()
-    make = LANES[pattern]
+    make = _lane(pattern, backends[0])
     name = f"run-{secrets.token_hex(3)}"
     with Lab.start(name, breakable=bool(script.breaks), settings=settings) as lab:
         trouble = ""
         lanes = [make(lab, script, text, number) for number, text in enumerate(backends)]
-        for user in script.users:
-            lab.user(user, process=user in script.processes and lanes[0].real)
-        try:
-            Script(lab, script, lanes, report).play()
-        except CannotPlay as error:
-            trouble = error.what
-        return [_judged(lane, began, trouble) for lane in lanes]
+        # Lanes that share a scene share its users.
+        with closing(lanes[0]) as first:
+            first.enter()
+            try:
+                Script(lab, script, lanes, report).play()
+            except CannotPlay as error:
+                trouble = error.what
+            # Before anybody leaves: a goodbye is no part of the scenario.
+            return [_judged(lane, began, trouble) for lane in lanes]
 
 
 def _judged(lane: Lane, began: float, trouble: str) -> Run:
     journal = lane.journal()
-    verdict = cannot_tell(trouble) if trouble else judge(journal, expect=lane.faults)
+    verdict = cannot_tell(trouble) if trouble else lane.verdict(journal)
     return Run(lane.scenario, lane.backend, journal, verdict, began)
 
 

@@ -11,12 +11,13 @@ import random
 import threading
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from chatlab.errors import ChatlabError, NotPossible, ServiceUnavailable
-from chatlab.experiments.lanes import GroupLane, Lane
+from chatlab.experiments.lanes import Lane
 from chatlab.experiments.scenario import Scenario
 from chatlab.experiments.steps import Step
-from chatlab.lab import Lab, User
+from chatlab.lab import Lab
 
 #: A run waits at most so long, in seconds, for what is still deliverable …
 SETTLE_SECONDS = 30.0
@@ -86,8 +87,9 @@ class Script:
         except ChatlabError as error:
             raise CannotPlay(f"{step}: {error.what}", todo=error.todo) from error
 
-    def _users(self, step: Step) -> list[User]:
-        return [self._lab.user(name) for name in step.who]
+    def _users(self, step: Step) -> list[Any]:
+        # Lanes that share a scene share its users.
+        return [self._lanes[0].user(name) for name in step.who]
 
     # -- taking part
 
@@ -99,8 +101,6 @@ class Script:
     def _in_group(self, step: Step) -> None:
         for user in self._users(step):
             for lane in self._lanes:
-                if not isinstance(lane, GroupLane):
-                    raise CannotPlay(f"{lane.backend} is no group, it cannot {step.do}.")
                 lane.do(user, step.do)
 
     def _online(self, step: Step) -> None:
@@ -146,7 +146,7 @@ class Script:
         return [self._random.expovariate(step.rate) for _ in range(step.count)]
 
     def _send_on(
-        self, lane: Lane, user: User, bodies: list[str], gaps: list[float], to: str
+        self, lane: Lane, user: Any, bodies: list[str], gaps: list[float], to: str
     ) -> None:
         try:
             if not gaps:
@@ -209,7 +209,7 @@ class Script:
             for service in services:
                 if not service:
                     raise CannotPlay(f"no link: {user.name} is connected to no service.")
-                getattr(self._lab, verb)(user, service, *args)
+                self._lanes[0].on_link(verb, user, service, *args)
 
     def _cut(self, step: Step) -> None:
         self._on_links(step, "cut")
@@ -222,4 +222,4 @@ class Script:
 
     def _heal(self, step: Step) -> None:
         for user in self._users(step):
-            self._lab.heal(user)
+            self._lanes[0].heal(user)
