@@ -186,8 +186,13 @@ class GroupLane(Lane):
 
     @property
     def group(self) -> str:
-        """Its name; the first lane has the scenario's."""
-        return self.scenario.name + (f".{self.number}" if self.number else "")
+        """Its name."""
+        return self.name_of(self.scenario, self.number)
+
+    @staticmethod
+    def name_of(scenario: Scenario, number: int) -> str:
+        """The group of the lane of that number; the first one has the scenario's name."""
+        return scenario.name + (f".{number}" if number else "")
 
     @staticmethod
     def broker_of(backend: str) -> str:

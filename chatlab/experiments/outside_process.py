@@ -126,7 +126,13 @@ class OutsideProcess:
     def _ask(self, verb: str, **args: Any) -> asyncio.Future[Any]:
         number = next(self._numbers)
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        future.add_done_callback(lambda _: self._waiting.pop(number, None))
+
+        def answered(done: asyncio.Future[Any]) -> None:
+            self._waiting.pop(number, None)
+            if not done.cancelled():
+                done.exception()  # it may interest nobody any more
+
+        future.add_done_callback(answered)
         if self._gone.is_set() or self._writer is None:
             future.set_exception(self._died())
             return future

@@ -11,22 +11,27 @@ import secrets
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
+from chatlab.checkers import Check
 from chatlab.errors import InvalidInput
+from chatlab.experiments.declared import dry_run, remove, things
+from chatlab.experiments.faults import CannotPlay, Commands, Faults
 from chatlab.experiments.lanes import KNOWN, LANES, Lane, pattern_of
 from chatlab.experiments.matrix import Matrix
 from chatlab.experiments.outside import PREFIX, is_outside
 from chatlab.experiments.outside_lane import OutsideLane
 from chatlab.experiments.run import Run, cannot_tell, worst
 from chatlab.experiments.scenario import Scenario
-from chatlab.experiments.script import CannotPlay, Report, Script
+from chatlab.experiments.script import Report, Script
 from chatlab.experiments.shipped import MESSAGES, shipped
 from chatlab.experiments.steps import Pattern
 from chatlab.lab import Lab
 from chatlab.lab.progress import screen
 from chatlab.settings import Settings
+from chatlab.tables import Table
 
 #: Runs are kept here, below the working directory.
 RUNS = Path("runs")
@@ -42,6 +47,8 @@ def run(
     seed: int = 0,
     folder: Path | str | None = RUNS,
     settings: Settings | None = None,
+    fault: str = "",
+    heal: str = "",
     report: Report | None = None,
 ) -> Run:
     """Play a scenario on a backend, judge it, and keep it.
@@ -56,6 +63,8 @@ def run(
             the others.
         messages, seed: of a shipped scenario.
         folder: where runs are kept, each in a folder of its own; ``None``: nowhere.
+        settings: with the URLs of brokers of one's own, if they are to be used.
+        fault, heal: shell commands that kill, and start, a service that is one's own.
         report: called with a sentence before each step; default: shown where the reader is.
 
     Raises:
@@ -74,7 +83,8 @@ def run(
             played
             for number in range(1, repeat + 1)
             for played in _play(
-                script, pattern, [text], settings, _numbered(say, number, repeat)
+                *(script, pattern, [text], settings, Commands(fault, heal)),
+                _numbered(say, number, repeat),
             )
         ]
     return worst([one.save(folder) if folder is not None else one for one in runs])
@@ -90,6 +100,8 @@ def matrix(
     seed: int = 0,
     folder: Path | str | None = None,
     settings: Settings | None = None,
+    fault: str = "",
+    heal: str = "",
     report: Report | None = None,
 ) -> Matrix:
     """Play each scenario on each backend: the grid.
@@ -111,12 +123,33 @@ def matrix(
             for pattern, texts in _together(script, wanted):
                 for number in range(1, repeat + 1):
                     told = _numbered(say, number, repeat, f"{script.name}: ")
-                    for one in _play(script, pattern, texts, settings, told):
+                    for one in _play(
+                        script, pattern, texts, settings, Commands(fault, heal), told
+                    ):
                         kept = one.save(folder) if folder is not None else one
                         runs.setdefault((one.backend, script.name), []).append(kept)
     cells = {key: worst(found) for key, found in runs.items()}
     rows = [pattern_of(scripts[0], backend)[1] for backend in wanted]
     return Matrix(rows, [script.name for script in scripts], cells)
+
+
+def declares(
+    scenarios: Iterable[Scenario | str],
+    backends: Sequence[str] = (),
+    *,
+    clients: Sequence[str] = (),
+    settings: Settings | None = None,
+) -> Table:
+    """What :func:`matrix` would declare on the services, without connecting to any.
+
+    Raises:
+        InvalidInput: as :func:`run`.
+    """
+    scripts = [find_scenario(scenario) for scenario in scenarios]
+    if not scripts:
+        raise InvalidInput("A grid needs a scenario.")
+    wanted = _wanted(backends, clients) or _all_backends(scripts[0].patterns[0])
+    return dry_run(scripts, wanted, settings or Settings.load())
 
 
 def find_scenario(
@@ -165,9 +198,10 @@ def _play(
     pattern: Pattern,
     backends: Sequence[str],
     settings: Settings | None,
+    commands: Commands,
     report: Report,
 ) -> list[Run]:
-    """One scene in a lab of its own; a run for each backend."""
+    """One scene in a lab of its own; a run for each backend. What it declared is removed."""
     report(f"{script.name}: starting")
     began = time.time()
     make = _lane(pattern, backends[0])
@@ -179,11 +213,21 @@ def _play(
         with closing(lanes[0]) as first:
             first.enter()
             try:
-                Script(lab, script, lanes, report).play()
+                Script(lab, script, lanes, Faults(lab, commands), report).play()
             except CannotPlay as error:
                 trouble = error.what
             # Before anybody leaves: a goodbye is no part of the scenario.
-            return [_judged(lane, began, trouble) for lane in lanes]
+            runs = [_judged(lane, began, trouble) for lane in lanes]
+        address = lab.lease.rabbitmq
+    left = remove(address, things(script, pattern, backends)) if address.prefix else []
+    return [_with_leftovers(one, left) for one in runs] if left else runs
+
+
+def _with_leftovers(run: Run, left: Sequence[str]) -> Run:
+    """What could not be removed is said where the verdict is read."""
+    why = f"Still there, because RabbitMQ did not let us remove it: {', '.join(left)}."
+    check = Check("removal", "", "", "cannot tell", why, counted=False)
+    return replace(run, verdict=replace(run.verdict, checks=(*run.verdict.checks, check)))
 
 
 def _judged(lane: Lane, began: float, trouble: str) -> Run:

@@ -2,7 +2,8 @@
 
 Steps happen one after the other in the calling thread; a send with ``wait=False`` goes on in
 a thread of its own. What a backend answers to a send is in the journal, so an error there is
-no error of the run; a step that cannot be done at all ends it (:class:`CannotPlay`).
+no error of the run; a step that cannot be done at all ends it
+(:class:`~chatlab.experiments.faults.CannotPlay`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from chatlab.errors import ChatlabError, NotPossible, ServiceUnavailable
+from chatlab.errors import ChatlabError, ServiceUnavailable
+from chatlab.experiments.faults import CannotPlay, Faults
 from chatlab.experiments.lanes import Lane
 from chatlab.experiments.scenario import Scenario
 from chatlab.experiments.steps import Step
@@ -32,24 +34,27 @@ SENDERS_SECONDS = 120.0
 Report = Callable[[str], None]
 
 
-class CannotPlay(NotPossible):
-    """A step cannot be done to this backend; the run tells nothing."""
-
-
 class Script:
     """One playing of a scenario in the current scene of ``lab``.
 
     Args:
         lanes: the backends under test, in this scene.
+        faults: what is done to services.
         report: called with a sentence before each step.
     """
 
     def __init__(
-        self, lab: Lab, scenario: Scenario, lanes: Sequence[Lane], report: Report
+        self,
+        lab: Lab,
+        scenario: Scenario,
+        lanes: Sequence[Lane],
+        faults: Faults,
+        report: Report,
     ) -> None:
         self._lab = lab
         self._scenario = scenario
         self._lanes = lanes
+        self._faults = faults
         self._report = report
         self._random = random.Random(scenario.seed)  # noqa: S311
         self._senders: list[threading.Thread] = []
@@ -199,7 +204,7 @@ class Script:
 
     def _to_services(self, step: Step) -> None:
         for service in self._services(step.service):
-            getattr(self._lab, service).__getattribute__(step.do)()
+            self._faults.do(step.do, service)
 
     def _on_links(self, step: Step, verb: str, *args: float) -> None:
         services = [step.service]
