@@ -30,6 +30,10 @@ _STATUS = {
     "cannot tell": CANNOT_TELL,
 }
 
+#: What the table may cut off and its reader needs: why a run was not played to its end, what
+#: a client did wrong, what could not be removed.
+_IN_FULL = ("run", "client", "removal")
+
 Work = Callable[[Settings, argparse.Namespace], int]
 
 
@@ -180,7 +184,8 @@ def _summary(run: Run) -> str:
         lines.append(f"the worst of {len(run.repeats)} runs")
     if run.folder:
         lines.append(f"kept in {run.folder}")
-    return "\n".join([*lines, "", repr(run.verdict)])
+    notes = [c.why for c in run.verdict.checks if c.checker in _IN_FULL]
+    return "\n".join([*lines, "", repr(run.verdict), *notes])
 
 
 def _grid(found: Matrix, options: argparse.Namespace) -> str:

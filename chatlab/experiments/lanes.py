@@ -85,6 +85,8 @@ class Lane(ABC):
         self.scenario = scenario
         self.backend = backend
         self.number = number
+        #: What could not be removed when it was closed.
+        self.leftovers: list[str] = []
 
     @staticmethod
     @abstractmethod

@@ -103,7 +103,10 @@ class OutsideLane(Lane):
             cleaner = OutsideSeat(
                 *(self.lab, self.client, "cleaner", "", self._shown, self._complain)
             )
-            self.lab.wait_for(cleaner.remove())
+            try:
+                self.lab.wait_for(cleaner.remove())
+            except ClientFailed as error:
+                self.leftovers.append(f"what {self.client.name} declared ({error.what})")
 
     def on_link(self, verb: str, user: OutsideUser, service: str, *args: float) -> None:
         if service != self.client.broker:

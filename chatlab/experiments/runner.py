@@ -17,7 +17,7 @@ from pathlib import Path
 
 from chatlab.checkers import Check
 from chatlab.errors import InvalidInput
-from chatlab.experiments.declared import dry_run, remove, things
+from chatlab.experiments.declared import Thing, dry_run, remove, things
 from chatlab.experiments.faults import CannotPlay, Commands, Faults
 from chatlab.experiments.lanes import KNOWN, LANES, Lane, pattern_of
 from chatlab.experiments.matrix import Matrix
@@ -205,8 +205,8 @@ def _play(
     report(f"{script.name}: starting")
     began = time.time()
     make = _lane(pattern, backends[0])
-    name = f"run-{secrets.token_hex(3)}"
-    with Lab.start(name, breakable=bool(script.breaks), settings=settings) as lab:
+    left: list[str] = []
+    with _lab(script, settings, things(script, pattern, backends), left) as lab:
         trouble = ""
         lanes = [make(lab, script, text, number) for number, text in enumerate(backends)]
         # Lanes that share a scene share its users.
@@ -215,17 +215,33 @@ def _play(
             try:
                 Script(lab, script, lanes, Faults(lab, commands), report).play()
             except CannotPlay as error:
-                trouble = error.what
+                trouble = f"{error.what} {error.todo}".strip()
             # Before anybody leaves: a goodbye is no part of the scenario.
             runs = [_judged(lane, began, trouble) for lane in lanes]
-        address = lab.lease.rabbitmq
-    left = remove(address, things(script, pattern, backends)) if address.prefix else []
+        left += first.leftovers
     return [_with_leftovers(one, left) for one in runs] if left else runs
+
+
+@contextmanager
+def _lab(
+    script: Scenario, settings: Settings | None, declared: Sequence[Thing], left: list[str]
+) -> Iterator[Lab]:
+    """A lab of its own. Where it has no virtual host, what was declared is removed after it,
+    whatever came in between; what could not be is added to ``left``."""
+    name = f"run-{secrets.token_hex(3)}"
+    lab = Lab.start(name, breakable=bool(script.breaks), settings=settings)
+    address = lab.lease.rabbitmq
+    try:
+        with lab:
+            yield lab
+    finally:
+        if address.prefix:
+            left += remove(address, declared)
 
 
 def _with_leftovers(run: Run, left: Sequence[str]) -> Run:
     """What could not be removed is said where the verdict is read."""
-    why = f"Still there, because RabbitMQ did not let us remove it: {', '.join(left)}."
+    why = f"Still there, because it could not be removed: {', '.join(left)}."
     check = Check("removal", "", "", "cannot tell", why, counted=False)
     return replace(run, verdict=replace(run.verdict, checks=(*run.verdict.checks, check)))
 

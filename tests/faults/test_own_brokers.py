@@ -6,15 +6,18 @@ from __future__ import annotations
 import asyncio
 import secrets
 import shlex
+import ssl
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+import trustme
 from kill_rig import Killable
 
 from chatlab import experiments
@@ -244,7 +247,7 @@ def test_a_command_that_breaks_nothing_proves_nothing(
     monkeypatch.setattr("chatlab.experiments.faults.GONE_SECONDS", 0.5)
     run = foreign.run("broker-kill", "group/rabbitmq-durable", fault=command)
     assert run.outcome == "cannot tell"
-    assert words in repr(run.verdict)
+    assert words in run.verdict.checks[0].why
 
 
 def test_what_a_command_leaves_running_does_not_hold_the_run_up(tmp_path: Path) -> None:
@@ -266,6 +269,70 @@ def process_of(killable: Killable, service: str) -> int:
             and str(getattr(killable.lease, service).port) in map(str, pair[service]["ports"])
         )
     )
+
+
+# -- TLS
+
+
+@dataclass
+class Secured:
+    """TLS in front of a service, as somebody else's broker has it."""
+
+    target: tuple[str, int]
+    port: int = 0
+
+    async def open(self, certificate: trustme.LeafCert) -> None:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        certificate.configure_cert(context)
+        self._server = await asyncio.start_server(self._join, "127.0.0.1", 0, ssl=context)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def _join(self, one: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
+        other, there = await asyncio.open_connection(*self.target)
+        await asyncio.gather(self._pass(one, there), self._pass(other, back))
+
+    async def _pass(self, source: asyncio.StreamReader, to: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while data := await source.read(65536):
+                to.write(data)
+                await to.drain()
+        to.close()
+
+    async def close(self) -> None:
+        self._server.close()
+
+
+def test_brokers_behind_tls_are_reached_and_their_links_can_be_cut(
+    foreign: Foreign,
+    endpoints: tuple[RabbitAddress, RedisAddress],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The certificate is for ``localhost``; a link is at 127.0.0.1 and must not matter."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    certificate = authority.issue_cert("localhost")
+    rabbitmq, redis = (Secured((each.host, each.port)) for each in endpoints)
+    with BackgroundLoop("tls") as loop:
+        loop.call(rabbitmq.open(certificate))
+        loop.call(redis.open(certificate))
+        given = foreign.settings
+        secured = replace(
+            given,
+            rabbitmq_url=given.rabbitmq_url.replace("amqp:", "amqps:").replace(
+                f"127.0.0.1:{endpoints[0].port}", f"localhost:{rabbitmq.port}"
+            ),
+            redis_url=given.redis_url.replace("redis:", "rediss:").replace(
+                f"127.0.0.1:{endpoints[1].port}", f"localhost:{redis.port}"
+            ),
+        )
+        run = foreign.run("link-cut", "group/rabbitmq-durable", settings=secured)
+        assert run.outcome == "kept", repr(run.verdict)
+        run = foreign.run("absent-member", "group/redis-stream", settings=secured)
+        assert run.outcome == "kept", repr(run.verdict)
+        loop.call(rabbitmq.close())
+        loop.call(redis.close())
 
 
 # -- clients that are not ours, there
