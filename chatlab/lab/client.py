@@ -137,8 +137,12 @@ class Client:
             self._registry.keep_alive(t.user, incarnation, self._taken)
         )
         # Without RabbitMQ there are still private chats; it is declared on recovery.
-        with contextlib.suppress(ServiceUnavailable):
-            await announce(self._connections.consuming, self._life, where)
+        try:
+            with contextlib.suppress(ServiceUnavailable):
+                await announce(self._connections.consuming, self._life, where)
+        except BaseException:  # refused: nothing of this life stays open
+            await self.end()
+            raise
         self._life.fact("Connected", WHOLE, "", "")
         return incarnation
 

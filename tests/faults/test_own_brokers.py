@@ -21,6 +21,7 @@ import trustme
 from kill_rig import Killable
 
 from chatlab import experiments
+from chatlab.amqp.errors import AccessRefused
 from chatlab.errors import InvalidInput
 from chatlab.experiments import Matrix, Run, runner
 from chatlab.experiments.faults import run_command
@@ -115,6 +116,16 @@ def killable(lab_settings: Settings) -> Iterator[Killable]:
 def breakable(killable: Killable, lab_settings: Settings) -> Iterator[Foreign]:
     """On brokers that the test may kill."""
     yield from foreign_on(*killable.namespace, lab_settings)
+
+
+def test_an_account_that_may_declare_nothing_is_told_so_at_once(foreign: Foreign) -> None:
+    with BackgroundLoop("rights") as loop:
+        nothing = dict.fromkeys(("configure", "write", "read"), "^$")
+        user = foreign.vhost
+        loop.call(foreign.management.put("permissions", foreign.vhost, user, body=nothing))
+    with pytest.raises(AccessRefused, match="refused"):
+        foreign.run("absent-member", "group/rabbitmq-durable")
+    assert foreign.keys() == []
 
 
 ROWS = [
