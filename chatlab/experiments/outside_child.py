@@ -31,7 +31,6 @@ import sys
 import threading
 import time
 import traceback
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +42,11 @@ from chatlab.settings import one_time_token
 DESCRIBE_SECONDS = 20
 #: Pause between two looks into a mailbox, and after one that failed.
 POLL_SECONDS, PAUSE_SECONDS = 0.02, 0.2
-#: After so many failures of its work an insult counts as a dead letter, as everywhere here.
-FAILURES = 5
 #: The conversation under which a mailbox is attached.
 MAILBOX = "mailbox"
 
 
-class WorkFailed(Exception):
+class WorkFailed(RuntimeError):
     """What ``handle`` raises when the work on a message fails."""
 
 
@@ -148,7 +145,6 @@ class Child:
         self._calls: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._reader = connection.makefile("rb")
         self._leaving = False
-        self._failures: Counter[str] = Counter()
         self._told: set[str] = set()
         #: Set by ``build``.
         self._object: Any = None
@@ -285,8 +281,7 @@ class Child:
         if self._about["work"]:
             time.sleep(self._about["work"])
         if self._about["fails_on"] and self._about["fails_on"] in message.body:
-            self._failures[message.id] += 1
-            self._fact("Rejected", chat, message.id, self._failures[message.id] >= FAILURES)
+            self._fact("Rejected", chat, message.id, None)
             raise WorkFailed(f"the work on {message.id} failed")
         if chat == "insults":
             self._fact("Handled", chat, message.id)

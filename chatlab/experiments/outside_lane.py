@@ -17,7 +17,7 @@ from chatlab.errors import InvalidInput, NotPossible
 from chatlab.experiments.lanes import Lane
 from chatlab.experiments.outside import find_client
 from chatlab.experiments.outside_process import ClientFailed
-from chatlab.experiments.outside_seat import MAILBOX, OutsideSeat
+from chatlab.experiments.outside_seat import MAILBOX, Ledger, OutsideSeat
 from chatlab.experiments.scenario import Scenario
 from chatlab.journal import Journal, encode
 from chatlab.lab import Lab
@@ -50,7 +50,7 @@ class OutsideLane(Lane):
         self.pattern = self.client.pattern
         #: What the code did wrong, each once.
         self._complaints: dict[str, ClientFailed] = {}
-        self._shown: dict[str, set[tuple[str, int]]] = {}
+        self._ledger = Ledger()
         self._seats: dict[str, OutsideSeat] = {}
         self._here: list[str] = []
         self._check_names()
@@ -87,7 +87,7 @@ class OutsideLane(Lane):
     def enter(self) -> None:
         for name in self.scenario.users:
             seat = OutsideSeat(
-                *(self.lab, self.client, name, self._chat, self._shown, self._complain)
+                *(self.lab, self.client, name, self._chat, self._ledger, self._complain)
             )
             self._seats[name] = seat
             self.lab.wait_for(seat.online())
@@ -101,7 +101,7 @@ class OutsideLane(Lane):
             self.lab.wait_for(seat.close())
         if self.client.removes and self._seats:
             cleaner = OutsideSeat(
-                *(self.lab, self.client, "cleaner", "", self._shown, self._complain)
+                *(self.lab, self.client, "cleaner", "", self._ledger, self._complain)
             )
             try:
                 self.lab.wait_for(cleaner.remove())

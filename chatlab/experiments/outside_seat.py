@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 from urllib.parse import quote
@@ -18,6 +19,8 @@ from chatlab import messages as m
 from chatlab.errors import NotPossible, SendFailed
 from chatlab.experiments.outside import Outside
 from chatlab.experiments.outside_process import ClientFailed, OutsideProcess
+from chatlab.experiments.steps import Pattern
+from chatlab.insults.line import DELIVERIES
 from chatlab.journal import Row, now
 from chatlab.lab import Lab
 from chatlab.messages import Clock, Message, Receipt
@@ -36,6 +39,27 @@ LOST = "its connection was lost"
 LOOK_SECONDS = 0.02
 
 
+class Ledger:
+    """What the lives of a run were handed, as far as their clients do not tell."""
+
+    def __init__(self) -> None:
+        self._lives: dict[str, set[tuple[str, int]]] = {}
+        self._failures: Counter[str] = Counter()
+
+    def hand_out(self, id: str, user: str, life: int, pattern: Pattern) -> bool:
+        """Whether this message was handed out before: to another member of the insult
+        channel, or to an earlier life of this user. Twice to one life is no such case."""
+        before = self._lives.setdefault(id, set())
+        others = before - {(user, life)}
+        before.add((user, life))
+        return bool(others if pattern == "insults" else [o for o in others if o[0] == user])
+
+    def fail(self, id: str) -> bool:
+        """Whether it has failed so often that it counts as a dead letter."""
+        self._failures[id] += 1
+        return self._failures[id] >= DELIVERIES
+
+
 class OutsideSeat:
     """One user's place.
 
@@ -44,7 +68,7 @@ class OutsideSeat:
         client: whose code.
         name: the user's.
         chat: the conversation; ``mailbox`` for private chats.
-        shown: message -> the lives that were shown it; common to all seats of a run.
+        ledger: common to all seats of a run.
         trouble: told what the code did wrong.
     """
 
@@ -54,13 +78,13 @@ class OutsideSeat:
         client: Outside,
         name: str,
         chat: str,
-        shown: dict[str, set[tuple[str, int]]],
+        ledger: Ledger,
         trouble: Callable[[ClientFailed], None],
     ) -> None:
         self.name = name
         self.where: Where = "offline"
         self._lab, self._client, self._chat = lab, client, chat
-        self._shown, self._trouble = shown, trouble
+        self._ledger, self._trouble = ledger, trouble
         self._address = getattr(lab.lease, client.broker)
         #: ``send`` and ``receive`` -> the way of that process, and its port here.
         self._links: dict[str, tuple[Link, int]] = {}
@@ -378,23 +402,14 @@ class OutsideSeat:
         self._lab.record((kind, now(), self.name, self._incarnation, WHOLE, *rest))
 
     def _record(self, row: Row) -> None:
-        """A fact of one of our processes. Of a message that another life was shown before,
-        and whose client does not tell, we say that it was handed out again."""
+        """A fact of one of our processes, with what it cannot know itself filled in."""
         if row[0] == "Delivered":
-            message, again = row[5:]
-            lives = self._shown.setdefault(message.id, set())
-            row = (*row[:6], self._handed_out(lives) if again is None else again)
-            lives.add((self.name, row[3]))
-            self._clock.see(message.clock)
+            self._clock.see(row[5].clock)
+            again = self._ledger.hand_out(row[5].id, self.name, row[3], self._client.pattern)
+            row = (*row[:6], again if row[6] is None else row[6])
+        elif row[0] == "Rejected":
+            row = (*row[:6], self._ledger.fail(row[5]))
         self._lab.record(row)
-
-    def _handed_out(self, lives: set[tuple[str, int]]) -> bool:
-        """To another member of the insult channel, or to an earlier life of this user."""
-        anybody = self._client.pattern == "insults"
-        return any(
-            life != (self.name, self._incarnation) and (anybody or life[0] == self.name)
-            for life in lives
-        )
 
 
 def url_of(address: RabbitAddress | RedisAddress) -> str:

@@ -60,9 +60,11 @@ def told(run: Run) -> str:
         (INSULTS, "absent-member"),
         (INSULTS, "crash-with-work"),
         (INSULTS, "link-cut"),
+        (INSULTS, "poison"),
         (GROUP, "absent-member"),
         (GROUP, "reader-kill"),
         (GROUP, "link-cut"),
+        (GROUP, "broker-kill"),
         (MAILBOX, "absent-member"),
         (MAILBOX, "reader-kill"),
     ],
@@ -241,7 +243,7 @@ def test_a_listener_that_swallows_ctrl_c_is_killed_and_told(
     play: Play, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outside_process, "GOODBYE_SECONDS", 1.0)
-    text = (HERE / "insults.py").read_text().replace("except AMQPError", "except BaseException")
+    text = (HERE / "insults.py").read_text().replace("except Exception", "except BaseException")
     run = play("absent-member", written(tmp_path, text, "Insults"))
     assert "did not end by KeyboardInterrupt" in told(run)
     assert run.outcome == "kept"

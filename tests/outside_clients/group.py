@@ -8,7 +8,6 @@ import time
 import uuid
 
 import pika
-from pika.exceptions import AMQPError
 
 EXCHANGE = "group"
 
@@ -51,5 +50,5 @@ class Group:
                         handle(body.decode(), method.redelivered)
                         self.seen.add(properties.message_id)
                     self.channel.basic_ack(method.delivery_tag)
-            except AMQPError:
+            except Exception:  # pika raises more than its own while a broker goes down
                 time.sleep(0.2)

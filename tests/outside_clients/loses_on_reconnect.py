@@ -3,7 +3,6 @@
 import time
 
 import pika
-from pika.exceptions import AMQPError
 
 EXCHANGE = "group"
 
@@ -34,7 +33,7 @@ class Forgetful:
                 for method, _, body in self.channel.consume(self.queue):
                     handle(body.decode(), method.redelivered)
                     self.channel.basic_ack(method.delivery_tag)
-            except AMQPError:
+            except Exception:
                 self.again()
 
     def again(self):
@@ -42,5 +41,5 @@ class Forgetful:
             time.sleep(0.2)
             self.open()
             self.subscribe()
-        except AMQPError:
+        except Exception:
             pass
