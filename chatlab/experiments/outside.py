@@ -24,8 +24,8 @@ the pattern, and its methods say which pattern it is::
 ``handle`` shows the message and does the work. When it returns, the work is done and the broker
 may be told; when it raises, the work failed (five times: a dead letter). With
 ``handle(text, redelivered=True)`` a client says that the broker has handed it out before; one
-that does not say is not blamed for it. ``listen`` ends by KeyboardInterrupt, as a script ends by
-Ctrl-C. What ``send`` or ``put`` raises makes the message *uncertain*, unless it is one of
+that does not say is not blamed for it. ``listen`` ends by KeyboardInterrupt, as a script ends
+by Ctrl-C. What ``send`` or ``put`` raises makes the message *uncertain*, unless it is one of
 ``refusals``: then it was definitely not accepted. What a client does behind the laboratory's
 back, an acknowledgement above all, shows in what becomes of its messages.
 
