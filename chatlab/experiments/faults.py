@@ -20,11 +20,12 @@ from dataclasses import dataclass
 from typing import cast
 
 from chatlab.amqp.wire import Wire
-from chatlab.errors import ChatlabError, NotPossible
+from chatlab.errors import ChatlabError, InvalidInput, NotPossible
 from chatlab.journal import now
 from chatlab.lab import Lab
 from chatlab.resp import Redis, mapped
 from chatlab.services.urls import is_ours
+from chatlab.settings import Settings
 
 #: A command that has not ended by then is ended.
 COMMAND_SECONDS = 120.0
@@ -32,6 +33,9 @@ COMMAND_SECONDS = 120.0
 GONE_SECONDS = 10.0
 #: Asked whether it is there, a service has so long to answer; and is asked again so often.
 ANSWER_SECONDS, LOOK_SECONDS = 2.0, 0.2
+
+
+_SERVICES = ("rabbitmq", "redis")
 
 
 class CannotPlay(NotPossible):
@@ -44,6 +48,23 @@ class Commands:
 
     fault: str = ""
     heal: str = ""
+
+    def check(self, settings: Settings) -> Commands:
+        """These, if they have something to break.
+
+        Raises:
+            InvalidInput: every service is the laboratory's own, or only a heal was given.
+        """
+        if (self.fault or self.heal) and all(is_ours(settings, name) for name in _SERVICES):
+            raise InvalidInput(
+                "A fault command is for a service of one's own; all of these are chatlab's.",
+                todo="Give its URL (--rabbitmq-url, --redis-url), or leave the command out.",
+            )
+        if self.heal and not self.fault:
+            raise InvalidInput(
+                "A heal command needs a fault command.", todo="Say --fault, too."
+            )
+        return self
 
 
 class Faults:

@@ -215,7 +215,7 @@ def _pattern(methods: set[str], path: Path, name: str) -> Pattern:
     for pattern, wanted in _METHODS.items():
         if methods.issuperset(wanted):
             return pattern
-    pattern = max(_METHODS, key=lambda pattern: len(methods.intersection(_METHODS[pattern])))
+    pattern = min(_METHODS, key=lambda pattern: len(set(_METHODS[pattern]) - methods))
     missing = [method for method in _METHODS[pattern] if method not in methods]
     raise InvalidInput(
         f"{name} in {path.name} is no client: it has no {' and no '.join(missing)}.",

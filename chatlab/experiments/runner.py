@@ -78,12 +78,13 @@ def run(
     script = find_scenario(scenario, messages, seed)
     (wanted,) = _wanted([backend] if backend else [], [client] if client else [])
     pattern, text = pattern_of(script, wanted)
+    commands = Commands(fault, heal).check(settings or Settings.load())
     with _reporting(report) as say:
         runs = [
             played
             for number in range(1, repeat + 1)
             for played in _play(
-                *(script, pattern, [text], settings, Commands(fault, heal)),
+                *(script, pattern, [text], settings, commands),
                 _numbered(say, number, repeat),
             )
         ]
@@ -117,15 +118,14 @@ def matrix(
     if not scripts:
         raise InvalidInput("A grid needs a scenario.")
     wanted = _wanted(backends, clients) or _all_backends(scripts[0].patterns[0])
+    commands = Commands(fault, heal).check(settings or Settings.load())
     runs: dict[tuple[str, str], list[Run]] = {}
     with _reporting(report) as say:
         for script in scripts:
             for pattern, texts in _together(script, wanted):
                 for number in range(1, repeat + 1):
                     told = _numbered(say, number, repeat, f"{script.name}: ")
-                    for one in _play(
-                        script, pattern, texts, settings, Commands(fault, heal), told
-                    ):
+                    for one in _play(script, pattern, texts, settings, commands, told):
                         kept = one.save(folder) if folder is not None else one
                         runs.setdefault((one.backend, script.name), []).append(kept)
     cells = {key: worst(found) for key, found in runs.items()}

@@ -143,7 +143,7 @@ def written(folder: Path, text: str, name: str = "Mine") -> str:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("class Mine:\n    def send(self, text): pass\n", "no listen"),
+        ("class Mine:\n    def send(self, text): pass\n", "it has no listen.\n"),
         ("import chatlab.nothing\n", "line 1: ModuleNotFoundError"),
         ("class Mine(:\n", "line 1: SyntaxError"),
         ("x = 1\n", "AttributeError"),

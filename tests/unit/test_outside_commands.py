@@ -64,3 +64,17 @@ def test_a_scenario_that_is_not_for_the_clients_pattern_says_so(
     client = f"{CLIENTS}/insults.py:Insults"
     assert cli.main(["run", "late-joiner", "--client", client]) == 3
     assert "Insults, which is a client of the pattern insults" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--fault", "true"], "all of these are chatlab's"),
+        (["--heal", "true", "--redis-url", "redis://here"], "needs a fault command"),
+    ],
+)
+def test_commands_that_would_break_nothing_are_refused(
+    capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    assert cli.main(["run", "broker-kill", "--backend", "rabbitmq-durable", *words]) == 3
+    assert said in capsys.readouterr().err
