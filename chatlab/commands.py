@@ -12,6 +12,7 @@ import json
 import sys
 import xml.etree.ElementTree as xml
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,10 @@ _STATUS = {
     "broken": BROKEN,
     "cannot tell": CANNOT_TELL,
 }
+
+#: What the table may cut off and its reader needs: why a run was not played to its end, what
+#: a client did wrong, what could not be removed.
+_IN_FULL = ("run", "client", "removal")
 
 Work = Callable[[Settings, argparse.Namespace], int]
 
@@ -50,14 +55,26 @@ def run(settings: Settings, options: argparse.Namespace) -> int:
     """Play one scenario on one backend."""
     from chatlab import experiments
 
+    settings = _with_urls(settings, options)
+    if options.dry_run:
+        backends, clients = _given(options.backend), _given(options.client)
+        print(
+            experiments.declares(
+                [options.scenario], backends, clients=clients, settings=settings
+            )
+        )
+        return KEPT
     found = experiments.run(
         options.scenario,
         options.backend,
+        client=options.client,
         repeat=options.repeat,
         messages=options.messages,
         seed=options.seed,
         folder=options.folder,
         settings=settings,
+        fault=options.fault,
+        heal=options.heal,
     )
     return _show_runs([found], options, lambda: _summary(found))
 
@@ -67,14 +84,26 @@ def matrix(settings: Settings, options: argparse.Namespace) -> int:
     """Play several scenarios on several backends."""
     from chatlab import experiments
 
+    settings = _with_urls(settings, options)
+    if options.dry_run:
+        backends, clients = options.backend or (), options.client or ()
+        print(
+            experiments.declares(
+                options.scenarios, backends, clients=clients, settings=settings
+            )
+        )
+        return KEPT
     found = experiments.matrix(
         options.scenarios,
         options.backend or (),
+        clients=options.client or (),
         repeat=options.repeat,
         messages=options.messages,
         seed=options.seed,
         folder=options.folder,
         settings=settings,
+        fault=options.fault,
+        heal=options.heal,
     )
     return _show_runs(list(found.runs.values()), options, lambda: _grid(found, options))
 
@@ -111,6 +140,17 @@ def shipped(settings: Settings, options: argparse.Namespace) -> int:
     return 0
 
 
+def _given(text: str) -> list[str]:
+    return [text] if text else []
+
+
+def _with_urls(settings: Settings, options: argparse.Namespace) -> Settings:
+    """The settings, and on top of them what the command line says."""
+    names = ("rabbitmq_url", "management_url", "redis_url")
+    given = {name: getattr(options, name) for name in names if getattr(options, name)}
+    return replace(settings, **given)
+
+
 # -- what is printed
 
 
@@ -144,7 +184,8 @@ def _summary(run: Run) -> str:
         lines.append(f"the worst of {len(run.repeats)} runs")
     if run.folder:
         lines.append(f"kept in {run.folder}")
-    return "\n".join([*lines, "", repr(run.verdict)])
+    notes = [c.why for c in run.verdict.checks if c.checker in _IN_FULL]
+    return "\n".join([*lines, "", repr(run.verdict), *notes])
 
 
 def _grid(found: Matrix, options: argparse.Namespace) -> str:
@@ -224,7 +265,11 @@ def _lacking(run: Run, required: Sequence[str]) -> list[str]:
 def run_arguments(parser: argparse.ArgumentParser) -> None:
     """``chatlab run SCENARIO --backend BACKEND …``"""
     parser.add_argument("scenario", help="a shipped one (`chatlab list`), or a TOML file")
-    parser.add_argument("--backend", required=True, help="rabbitmq-durable, private/direct, …")
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--backend", default="", help="rabbitmq-durable, private/direct, …")
+    which.add_argument(
+        "--client", default="", metavar="FILE:CLASS", help="code that is not ours, in its place"
+    )
     _playing(parser, "runs")
 
 
@@ -232,6 +277,12 @@ def matrix_arguments(parser: argparse.ArgumentParser) -> None:
     """``chatlab matrix SCENARIO … --backend BACKEND …``"""
     parser.add_argument("scenarios", nargs="+", metavar="SCENARIO", help="see `chatlab list`")
     parser.add_argument("--backend", action="append", help="may be repeated; default: all")
+    parser.add_argument(
+        "--client",
+        action="append",
+        metavar="FILE:CLASS",
+        help="code that is not ours, a row more; may be repeated",
+    )
     parser.add_argument("--csv", action="store_true", help="print the grid as CSV")
     parser.add_argument("--markdown", action="store_true", help="print the grid as Markdown")
     _playing(parser, None)
@@ -255,6 +306,25 @@ def _playing(parser: argparse.ArgumentParser, folder: str | None) -> None:
     parser.add_argument("--repeat", type=int, default=1, help="the worst of so many runs")
     parser.add_argument(
         "--folder", type=Path, default=folder and Path(folder), help="where runs are kept"
+    )
+    own = parser.add_argument_group(
+        "brokers of your own",
+        "The URLs may as well be CHATLAB_RABBITMQ_URL, … or in chatlab.toml, where nobody on "
+        "the machine sees their passwords. All names begin with a prefix; all is removed.",
+    )
+    own.add_argument("--rabbitmq-url", default="", metavar="URL", help="amqps://…")
+    own.add_argument("--redis-url", default="", metavar="URL", help="rediss://…")
+    own.add_argument(
+        "--management-url", default="", metavar="URL", help="then a virtual host is made"
+    )
+    own.add_argument(
+        "--fault", default="", metavar="COMMAND", help="kills the service: 'docker kill rmq'"
+    )
+    own.add_argument(
+        "--heal", default="", metavar="COMMAND", help="starts it again: 'docker start rmq'"
+    )
+    own.add_argument(
+        "--dry-run", action="store_true", help="list what would be declared; connect to nothing"
     )
     _showing(parser)
 

@@ -80,8 +80,9 @@ class Redis:
         self.prefix = address.prefix
         self.deadline = deadline
         connection: type[redis.asyncio.Connection] = (
-            redis.asyncio.SSLConnection if address.tls else redis.asyncio.Connection
+            _Secure if address.tls else redis.asyncio.Connection
         )
+        secured = {"named": address.certificate_host} if address.tls else {}
         self._pool = _Pool(
             max_connections=CONNECTIONS,
             timeout=deadline,
@@ -98,6 +99,7 @@ class Redis:
             socket_keepalive=True,
             retry=Retry(NoBackoff(), 0),
             client_name=quote(name, safe="/:@") or None,
+            **secured,
         )
         #: The driver, for plain commands; wrap them in :func:`mapped`.
         self.driver: redis.asyncio.Redis = redis.asyncio.Redis.from_pool(self._pool)
@@ -289,6 +291,17 @@ class Listener:
 
 class _NotReached(driver_errors.ConnectionError):
     """No connection could be had: the command has not left."""
+
+
+class _Secure(redis.asyncio.SSLConnection):
+    """TLS to a server whose certificate is for ``named``, by whatever way it is reached."""
+
+    def __init__(self, *, named: str, **options: Any) -> None:
+        self._named = named
+        super().__init__(**options)
+
+    def _connection_arguments(self) -> Any:
+        return {**super()._connection_arguments(), "server_hostname": self._named}
 
 
 class _Pool(redis.asyncio.BlockingConnectionPool):

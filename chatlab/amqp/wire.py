@@ -24,6 +24,7 @@ from pika.adapters.asyncio_connection import (  # type: ignore[import-untyped]
 from pika.adapters.utils import connection_workflow  # type: ignore[import-untyped]
 
 from chatlab.amqp.errors import REFUSALS, Lost, NotAllowed, from_code
+from chatlab.amqp.names import Names
 from chatlab.errors import ChatlabError, InvalidInput
 from chatlab.services.addresses import RabbitAddress
 
@@ -83,6 +84,8 @@ class Wire:
 
     def __init__(self, address: RabbitAddress, on_lost: Callable[[ChatlabError], None]) -> None:
         self.where = f"RabbitMQ at {address.host}:{address.port}"
+        #: How what we name is called there.
+        self.names = Names(address.prefix)
         #: Why it ended; ``None`` while it lives.
         self.lost: ChatlabError | None = None
         #: Why RabbitMQ blocks publishers (``low on memory``); empty: it doesn't.
@@ -235,8 +238,9 @@ class Channel:
             Lost: the connection is over.
             ChatlabError: RabbitMQ refused and closed the channel (see REFUSALS).
         """
+        named = self.wire.names.of_call(arguments)
         frame = await self._ask(
-            lambda answer: getattr(self.raw, method)(callback=_answering(answer), **arguments)
+            lambda answer: getattr(self.raw, method)(callback=_answering(answer), **named)
         )
         return frame.method
 
@@ -250,7 +254,7 @@ class Channel:
 
         def ask(answer: asyncio.Future[Any]) -> None:
             got = _answering(answer)
-            self.raw.basic_get(queue, lambda _, *message: got(message))
+            self.raw.basic_get(self.wire.names.there(queue), lambda _, *message: got(message))
 
         found: tuple[Any, Any, bytes] | None = await self._ask(ask)
         return found
@@ -279,6 +283,8 @@ class Channel:
         """
         if self.closed:
             return False
+        if self.wire.names.prefix and method == "basic_publish":
+            arguments = self.wire.names.of_publish(*arguments)
         try:
             getattr(self.raw, method)(*arguments, **options)
         except DRIVER_ERRORS as error:
@@ -309,6 +315,7 @@ class Channel:
 
     def _on_close(self, _: object, error: BaseException) -> None:
         self.closed = _mapped(error, self.wire.where)
+        self.closed.what = self.wire.names.here(self.closed.what)
         self._ended.set()
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(self.closed)
@@ -337,7 +344,9 @@ def _parameters(
         socket_timeout=timeout,
         stack_timeout=timeout,
         ssl_options=(
-            pika.SSLOptions(ssl.create_default_context(), address.host) if address.tls else None
+            pika.SSLOptions(ssl.create_default_context(), address.certificate_host)
+            if address.tls
+            else None
         ),
     )
 

@@ -4,6 +4,8 @@
 - :mod:`shipped <chatlab.experiments.shipped>`: those that come with chatlab;
 - ``script`` and ``lanes``: done to real users and services;
 - :mod:`runner <chatlab.experiments.runner>`: :func:`run` one, or a :func:`matrix` of many;
+- :mod:`outside <chatlab.experiments.outside>`: clients that are not ours; ``faults`` and
+  ``declared``: services that are not;
 - :mod:`run <chatlab.experiments.run>`: what came of it, kept in a folder;
 - :mod:`chatlab.checkers`, a room of its own, judges.
 
@@ -17,7 +19,7 @@ from chatlab.experiments.costs import Costs, discovery_costs
 from chatlab.experiments.discovery import discovery
 from chatlab.experiments.matrix import Matrix
 from chatlab.experiments.run import Run
-from chatlab.experiments.runner import matrix, run
+from chatlab.experiments.runner import declares, matrix, run
 from chatlab.experiments.scenario import Scenario
 from chatlab.experiments.shipped import scenarios, shipped
 from chatlab.experiments.steps import Step
@@ -30,6 +32,7 @@ __all__ = [
     "Scenario",
     "Step",
     "compare",
+    "declares",
     "discovery",
     "discovery_costs",
     "matrix",

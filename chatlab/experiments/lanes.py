@@ -14,7 +14,9 @@ from typing import Any, ClassVar
 
 from chatlab import messages as m
 from chatlab.backends import GROUPS, INSULTS, PRIVATE, Known, parse_backend, with_options
+from chatlab.checkers import Verdict, judge
 from chatlab.errors import InvalidInput
+from chatlab.experiments.outside import find_client, is_outside
 from chatlab.experiments.scenario import Scenario
 from chatlab.experiments.steps import Pattern, Step
 from chatlab.groups.guarantees import guarantees
@@ -36,6 +38,8 @@ def pattern_of(scenario: Scenario, backend: str) -> tuple[Pattern, str]:
     Raises:
         InvalidInput: no pattern of this scenario has such a backend.
     """
+    if is_outside(backend):
+        return _of_outside(scenario, backend), backend
     said, slash, rest = backend.partition("/")
     text = rest if slash else backend
     name = text.partition(":")[0]
@@ -51,6 +55,17 @@ def pattern_of(scenario: Scenario, backend: str) -> tuple[Pattern, str]:
     )
 
 
+def _of_outside(scenario: Scenario, backend: str) -> Pattern:
+    client = find_client(backend)
+    if client.pattern not in scenario.patterns:
+        raise InvalidInput(
+            f"The scenario {scenario.name} cannot be run on {client.name}, which is a client "
+            f"of the pattern {client.pattern}.",
+            todo=f"It is for: {', '.join(scenario.patterns)}.",
+        )
+    return client.pattern
+
+
 class Lane(ABC):
     """One backend in one scene.
 
@@ -61,7 +76,7 @@ class Lane(ABC):
         number: which of the lanes of the scene it is, from 0.
     """
 
-    pattern: ClassVar[Pattern]
+    pattern: Pattern
     #: Whether several of them fit into one scene.
     shares_scene: ClassVar[bool] = False
 
@@ -70,6 +85,8 @@ class Lane(ABC):
         self.scenario = scenario
         self.backend = backend
         self.number = number
+        #: What could not be removed when it was closed.
+        self.leftovers: list[str] = []
 
     @staticmethod
     @abstractmethod
@@ -122,20 +139,52 @@ class Lane(ABC):
         fault = "freeze" if step.do == "freeze_link" else step.do
         return [f"{fault} {user}-{service}" for user in step.who]
 
+    # -- its users
+
+    def enter(self) -> None:
+        """All users of the scenario are there, online."""
+        for name in self.scenario.users:
+            self.lab.user(name, process=name in self.scenario.processes and self.real)
+
+    def user(self, name: str) -> Any:
+        """The user of this name, with the verbs of :class:`chatlab.lab.User`."""
+        return self.lab.user(name)
+
+    def on_link(self, verb: str, user: Any, service: str, *args: float) -> None:
+        """``cut``, ``slow`` or ``freeze`` the link of a user to a service."""
+        getattr(self.lab, verb)(user, service, *args)
+
+    def heal(self, user: Any) -> None:
+        """All links of a user are whole again."""
+        self.lab.heal(user)
+
+    def close(self) -> None:
+        """The run is over."""
+        return
+
     @abstractmethod
-    def join(self, user: User, options: dict[str, Any]) -> None:
+    def join(self, user: Any, options: dict[str, Any]) -> None:
         """The user takes part."""
 
     @abstractmethod
-    def send(self, user: User, bodies: Sequence[str], to: str) -> list[Receipt]:
+    def send(self, user: Any, bodies: Sequence[str], to: str) -> list[Receipt]:
         """The user sends; one receipt a message and receiver."""
 
     def journal(self) -> Journal:
         """What happened on this lane, and to its users as a whole."""
         journal = self.lab.journal
         rows = [row for row in journal.rows[:] if self._mine(row[4])]
-        header = {**journal.header, "scene": self.scenario.name, "backend": self.backend}
+        header = {**journal.header, "scene": self.scenario.name}
+        header |= {"pattern": self.pattern, "backend": self.backend}
         return Journal(rows, **header)
+
+    def verdict(self, journal: Journal) -> Verdict:
+        """What can be said of that journal."""
+        return judge(journal, expect=self.faults)
+
+    def do(self, user: Any, verb: str) -> None:
+        """Of groups: ``subscribe``, ``connect``, ``disconnect`` or ``unsubscribe``."""
+        raise InvalidInput(f"{self.backend} is no group, it cannot {verb}.")
 
     def _mine(self, chat: str) -> bool:
         return True
@@ -149,8 +198,13 @@ class GroupLane(Lane):
 
     @property
     def group(self) -> str:
-        """Its name; the first lane has the scenario's."""
-        return self.scenario.name + (f".{self.number}" if self.number else "")
+        """Its name."""
+        return self.name_of(self.scenario, self.number)
+
+    @staticmethod
+    def name_of(scenario: Scenario, number: int) -> str:
+        """The group of the lane of that number; the first one has the scenario's name."""
+        return scenario.name + (f".{number}" if number else "")
 
     @staticmethod
     def broker_of(backend: str) -> str:
@@ -164,7 +218,6 @@ class GroupLane(Lane):
         user.join(self.group, with_options(self.backend, first if offered else {}))
 
     def do(self, user: User, verb: str) -> None:
-        """``subscribe``, ``connect``, ``disconnect`` or ``unsubscribe``."""
         if verb == "subscribe":
             user.subscribe(self.group, self.backend)
         else:

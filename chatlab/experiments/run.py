@@ -48,7 +48,8 @@ class Run:
     @property
     def pattern(self) -> str:
         """``group``, ``private`` or ``insults``."""
-        return pattern_of(self.scenario, self.backend)[0]
+        said = self.journal.header.get("pattern")
+        return said or pattern_of(self.scenario, self.backend)[0]
 
     @property
     def outcome(self) -> str:

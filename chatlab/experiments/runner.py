@@ -10,22 +10,28 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
-from chatlab.checkers import judge
+from chatlab.checkers import Check
 from chatlab.errors import InvalidInput
+from chatlab.experiments.declared import Thing, dry_run, remove, things
+from chatlab.experiments.faults import CannotPlay, Commands, Faults
 from chatlab.experiments.lanes import KNOWN, LANES, Lane, pattern_of
 from chatlab.experiments.matrix import Matrix
+from chatlab.experiments.outside import PREFIX, is_outside
+from chatlab.experiments.outside_lane import OutsideLane
 from chatlab.experiments.run import Run, cannot_tell, worst
 from chatlab.experiments.scenario import Scenario
-from chatlab.experiments.script import CannotPlay, Report, Script
+from chatlab.experiments.script import Report, Script
 from chatlab.experiments.shipped import MESSAGES, shipped
 from chatlab.experiments.steps import Pattern
 from chatlab.lab import Lab
 from chatlab.lab.progress import screen
 from chatlab.settings import Settings
+from chatlab.tables import Table
 
 #: Runs are kept here, below the working directory.
 RUNS = Path("runs")
@@ -33,13 +39,16 @@ RUNS = Path("runs")
 
 def run(
     scenario: Scenario | str,
-    backend: str,
+    backend: str = "",
     *,
+    client: str = "",
     repeat: int = 1,
     messages: int = MESSAGES,
     seed: int = 0,
     folder: Path | str | None = RUNS,
     settings: Settings | None = None,
+    fault: str = "",
+    heal: str = "",
     report: Report | None = None,
 ) -> Run:
     """Play a scenario on a backend, judge it, and keep it.
@@ -48,10 +57,14 @@ def run(
         scenario: one of one's own, the name of a shipped one, or a TOML file.
         backend: ``rabbitmq-durable``, with options; ``private/as-reported`` where the name
             alone is not clear.
+        client: code that is not ours, in its place: ``my/insults.py:Insults``; see
+            :mod:`chatlab.experiments.outside`.
         repeat: so many times, each with a fresh scene; the worst one is returned and knows
             the others.
         messages, seed: of a shipped scenario.
         folder: where runs are kept, each in a folder of its own; ``None``: nowhere.
+        settings: with the URLs of brokers of one's own, if they are to be used.
+        fault, heal: shell commands that kill, and start, a service that is one's own.
         report: called with a sentence before each step; default: shown where the reader is.
 
     Raises:
@@ -60,14 +73,19 @@ def run(
     """
     if repeat < 1:
         raise InvalidInput("A run is repeated at least once.")
+    if bool(backend) == bool(client):
+        raise InvalidInput("A run is on one backend, or on one client.")
     script = find_scenario(scenario, messages, seed)
-    pattern, text = pattern_of(script, backend)
+    (wanted,) = _wanted([backend] if backend else [], [client] if client else [])
+    pattern, text = pattern_of(script, wanted)
+    commands = Commands(fault, heal).check(settings or Settings.load())
     with _reporting(report) as say:
         runs = [
             played
             for number in range(1, repeat + 1)
             for played in _play(
-                script, pattern, [text], settings, _numbered(say, number, repeat)
+                *(script, pattern, [text], settings, commands),
+                _numbered(say, number, repeat),
             )
         ]
     return worst([one.save(folder) if folder is not None else one for one in runs])
@@ -77,17 +95,21 @@ def matrix(
     scenarios: Iterable[Scenario | str],
     backends: Sequence[str] = (),
     *,
+    clients: Sequence[str] = (),
     repeat: int = 1,
     messages: int = MESSAGES,
     seed: int = 0,
     folder: Path | str | None = None,
     settings: Settings | None = None,
+    fault: str = "",
+    heal: str = "",
     report: Report | None = None,
 ) -> Matrix:
     """Play each scenario on each backend: the grid.
 
     Args:
         backends: default: every backend of the scenarios' first pattern, as-reported first.
+        clients: code that is not ours, each a row more.
 
     Raises:
         as :func:`run`.
@@ -95,19 +117,39 @@ def matrix(
     scripts = [find_scenario(scenario, messages, seed) for scenario in scenarios]
     if not scripts:
         raise InvalidInput("A grid needs a scenario.")
-    wanted = list(backends) or _all_backends(scripts[0].patterns[0])
+    wanted = _wanted(backends, clients) or _all_backends(scripts[0].patterns[0])
+    commands = Commands(fault, heal).check(settings or Settings.load())
     runs: dict[tuple[str, str], list[Run]] = {}
     with _reporting(report) as say:
         for script in scripts:
             for pattern, texts in _together(script, wanted):
                 for number in range(1, repeat + 1):
                     told = _numbered(say, number, repeat, f"{script.name}: ")
-                    for one in _play(script, pattern, texts, settings, told):
+                    for one in _play(script, pattern, texts, settings, commands, told):
                         kept = one.save(folder) if folder is not None else one
                         runs.setdefault((one.backend, script.name), []).append(kept)
     cells = {key: worst(found) for key, found in runs.items()}
     rows = [pattern_of(scripts[0], backend)[1] for backend in wanted]
     return Matrix(rows, [script.name for script in scripts], cells)
+
+
+def declares(
+    scenarios: Iterable[Scenario | str],
+    backends: Sequence[str] = (),
+    *,
+    clients: Sequence[str] = (),
+    settings: Settings | None = None,
+) -> Table:
+    """What :func:`matrix` would declare on the services, without connecting to any.
+
+    Raises:
+        InvalidInput: as :func:`run`.
+    """
+    scripts = [find_scenario(scenario) for scenario in scenarios]
+    if not scripts:
+        raise InvalidInput("A grid needs a scenario.")
+    wanted = _wanted(backends, clients) or _all_backends(scripts[0].patterns[0])
+    return dry_run(scripts, wanted, settings or Settings.load())
 
 
 def find_scenario(
@@ -121,6 +163,15 @@ def find_scenario(
     return shipped(scenario, messages, seed)
 
 
+def _wanted(backends: Sequence[str], clients: Sequence[str]) -> list[str]:
+    """What is played on, outside clients by their names as backends."""
+    return [*backends, *(PREFIX + client.removeprefix(PREFIX) for client in clients)]
+
+
+def _lane(pattern: Pattern, backend: str) -> type[Lane]:
+    return OutsideLane if is_outside(backend) else LANES[pattern]
+
+
 def _all_backends(pattern: Pattern) -> list[str]:
     """As-reported first, as everywhere."""
     return sorted(KNOWN[pattern], key=lambda name: name != "as-reported")
@@ -129,10 +180,10 @@ def _all_backends(pattern: Pattern) -> list[str]:
 def _together(script: Scenario, backends: Sequence[str]) -> Iterator[tuple[Pattern, list[str]]]:
     """The backends that are played in one scene: groups by broker, all others alone."""
     found = [pattern_of(script, backend) for backend in backends]
-    alone = [(p, t) for p, t in found if not LANES[p].shares_scene]
+    alone = [(p, t) for p, t in found if not _lane(p, t).shares_scene]
     for pattern, text in alone:
         yield pattern, [text]
-    shared = [(p, t) for p, t in found if LANES[p].shares_scene]
+    shared = [(p, t) for p, t in found if _lane(p, t).shares_scene]
 
     def broker(entry: tuple[Pattern, str]) -> str:
         return LANES[entry[0]].broker_of(entry[1])
@@ -147,28 +198,57 @@ def _play(
     pattern: Pattern,
     backends: Sequence[str],
     settings: Settings | None,
+    commands: Commands,
     report: Report,
 ) -> list[Run]:
-    """One scene in a lab of its own; a run for each backend."""
+    """One scene in a lab of its own; a run for each backend. What it declared is removed."""
     report(f"{script.name}: starting")
     began = time.time()
-    make = LANES[pattern]
-    name = f"run-{secrets.token_hex(3)}"
-    with Lab.start(name, breakable=bool(script.breaks), settings=settings) as lab:
+    make = _lane(pattern, backends[0])
+    left: list[str] = []
+    with _lab(script, settings, things(script, pattern, backends), left) as lab:
         trouble = ""
         lanes = [make(lab, script, text, number) for number, text in enumerate(backends)]
-        for user in script.users:
-            lab.user(user, process=user in script.processes and lanes[0].real)
-        try:
-            Script(lab, script, lanes, report).play()
-        except CannotPlay as error:
-            trouble = error.what
-        return [_judged(lane, began, trouble) for lane in lanes]
+        # Lanes that share a scene share its users.
+        with closing(lanes[0]) as first:
+            first.enter()
+            try:
+                Script(lab, script, lanes, Faults(lab, commands), report).play()
+            except CannotPlay as error:
+                trouble = f"{error.what} {error.todo}".strip()
+            # Before anybody leaves: a goodbye is no part of the scenario.
+            runs = [_judged(lane, began, trouble) for lane in lanes]
+        left += first.leftovers
+    return [_with_leftovers(one, left) for one in runs] if left else runs
+
+
+@contextmanager
+def _lab(
+    script: Scenario, settings: Settings | None, declared: Sequence[Thing], left: list[str]
+) -> Iterator[Lab]:
+    """A lab of its own. Where it has no virtual host, what was declared is removed after it,
+    whatever came in between; what could not be is added to ``left``."""
+    name = f"run-{secrets.token_hex(3)}"
+    lab = Lab.start(name, breakable=bool(script.breaks), settings=settings)
+    address = lab.lease.rabbitmq
+    try:
+        with lab:
+            yield lab
+    finally:
+        if address.prefix:
+            left += remove(address, declared)
+
+
+def _with_leftovers(run: Run, left: Sequence[str]) -> Run:
+    """What could not be removed is said where the verdict is read."""
+    why = f"Still there, because it could not be removed: {', '.join(left)}."
+    check = Check("removal", "", "", "cannot tell", why, counted=False)
+    return replace(run, verdict=replace(run.verdict, checks=(*run.verdict.checks, check)))
 
 
 def _judged(lane: Lane, began: float, trouble: str) -> Run:
     journal = lane.journal()
-    verdict = cannot_tell(trouble) if trouble else judge(journal, expect=lane.faults)
+    verdict = cannot_tell(trouble) if trouble else lane.verdict(journal)
     return Run(lane.scenario, lane.backend, journal, verdict, began)
 
 

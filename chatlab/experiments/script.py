@@ -2,7 +2,8 @@
 
 Steps happen one after the other in the calling thread; a send with ``wait=False`` goes on in
 a thread of its own. What a backend answers to a send is in the journal, so an error there is
-no error of the run; a step that cannot be done at all ends it (:class:`CannotPlay`).
+no error of the run; a step that cannot be done at all ends it
+(:class:`~chatlab.experiments.faults.CannotPlay`).
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ import random
 import threading
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
-from chatlab.errors import ChatlabError, NotPossible, ServiceUnavailable
-from chatlab.experiments.lanes import GroupLane, Lane
+from chatlab.errors import ChatlabError, ServiceUnavailable
+from chatlab.experiments.faults import CannotPlay, Faults
+from chatlab.experiments.lanes import Lane
 from chatlab.experiments.scenario import Scenario
 from chatlab.experiments.steps import Step
-from chatlab.lab import Lab, User
+from chatlab.lab import Lab
 
 #: A run waits at most so long, in seconds, for what is still deliverable …
 SETTLE_SECONDS = 30.0
@@ -33,24 +36,27 @@ SENDERS_SECONDS = 120.0
 Report = Callable[[str], None]
 
 
-class CannotPlay(NotPossible):
-    """A step cannot be done to this backend; the run tells nothing."""
-
-
 class Script:
     """One playing of a scenario in the current scene of ``lab``.
 
     Args:
         lanes: the backends under test, in this scene.
+        faults: what is done to services.
         report: called with a sentence before each step.
     """
 
     def __init__(
-        self, lab: Lab, scenario: Scenario, lanes: Sequence[Lane], report: Report
+        self,
+        lab: Lab,
+        scenario: Scenario,
+        lanes: Sequence[Lane],
+        faults: Faults,
+        report: Report,
     ) -> None:
         self._lab = lab
         self._scenario = scenario
         self._lanes = lanes
+        self._faults = faults
         self._report = report
         self._random = random.Random(scenario.seed)  # noqa: S311
         self._senders: list[threading.Thread] = []
@@ -89,8 +95,9 @@ class Script:
         except ChatlabError as error:
             raise CannotPlay(f"{step}: {error.what}", todo=error.todo) from error
 
-    def _users(self, step: Step) -> list[User]:
-        return [self._lab.user(name) for name in step.who]
+    def _users(self, step: Step) -> list[Any]:
+        # Lanes that share a scene share its users.
+        return [self._lanes[0].user(name) for name in step.who]
 
     # -- taking part
 
@@ -102,8 +109,6 @@ class Script:
     def _in_group(self, step: Step) -> None:
         for user in self._users(step):
             for lane in self._lanes:
-                if not isinstance(lane, GroupLane):
-                    raise CannotPlay(f"{lane.backend} is no group, it cannot {step.do}.")
                 lane.do(user, step.do)
 
     def _online(self, step: Step) -> None:
@@ -149,7 +154,7 @@ class Script:
         return [self._random.expovariate(step.rate) for _ in range(step.count)]
 
     def _send_on(
-        self, lane: Lane, user: User, bodies: list[str], gaps: list[float], to: str
+        self, lane: Lane, user: Any, bodies: list[str], gaps: list[float], to: str
     ) -> None:
         try:
             if not gaps:
@@ -210,7 +215,7 @@ class Script:
 
     def _to_services(self, step: Step) -> None:
         for service in self._services(step.service):
-            getattr(self._lab, service).__getattribute__(step.do)()
+            self._faults.do(step.do, service)
 
     def _on_links(self, step: Step, verb: str, *args: float) -> None:
         services = [step.service]
@@ -220,7 +225,7 @@ class Script:
             for service in services:
                 if not service:
                     raise CannotPlay(f"no link: {user.name} is connected to no service.")
-                getattr(self._lab, verb)(user, service, *args)
+                self._lanes[0].on_link(verb, user, service, *args)
 
     def _cut(self, step: Step) -> None:
         self._on_links(step, "cut")
@@ -233,4 +238,4 @@ class Script:
 
     def _heal(self, step: Step) -> None:
         for user in self._users(step):
-            self._lab.heal(user)
+            self._lanes[0].heal(user)

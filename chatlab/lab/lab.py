@@ -488,6 +488,15 @@ class Lab:
 
     # -- what users and chats need
 
+    def wait_for(self, work: Coroutine[Any, Any, T]) -> T:
+        """Have ``work`` done on the lab's loop, where its links and its lease live: for who
+        brings clients of another kind.
+
+        Raises:
+            LabClosed: the lab has been closed; and what ``work`` raises.
+        """
+        return self._call(work)
+
     def _call(self, work: Coroutine[Any, Any, T]) -> T:
         if self._closed:
             work.close()

@@ -16,6 +16,11 @@ class RabbitAddress:
     password: str = field(repr=False)
     vhost: str = "/"
     tls: bool = False
+    #: Whose certificate it shows; empty: that of ``host``.
+    named: str = ""
+    #: Begins the name of everything that a lab declares where it has no virtual host of its
+    #: own: ``chatlab-<lab>.``.
+    prefix: str = ""
     #: ``http://127.0.0.1:15672`` (no credentials in it), empty when there is none.
     management_url: str = ""
     version: str = ""
@@ -23,9 +28,14 @@ class RabbitAddress:
     monitor: str = ""
     monitor_password: str = field(default="", repr=False)
 
+    @property
+    def certificate_host(self) -> str:
+        """Whose certificate it has to show, whatever the way to it."""
+        return self.named or self.host
+
     def through(self, host: str, port: int) -> RabbitAddress:
         """The same broker reached through a link."""
-        return replace(self, host=host, port=port)
+        return replace(self, host=host, port=port, named=self.certificate_host)
 
     def watched(self) -> RabbitAddress:
         """The same broker with the account that only looks, where there is one."""
@@ -44,15 +54,22 @@ class RedisAddress:
     user: str = ""
     db: int = 0
     tls: bool = False
+    #: Whose certificate it shows; empty: that of ``host``.
+    named: str = ""
     #: Begins every key of the lab: ``chatlab:<lab>:``.
     prefix: str = ""
     version: str = ""
     #: ``Redis`` or ``Valkey``; pictures say which one it was.
     product: str = "Redis"
 
+    @property
+    def certificate_host(self) -> str:
+        """Whose certificate it has to show, whatever the way to it."""
+        return self.named or self.host
+
     def through(self, host: str, port: int) -> RedisAddress:
         """The same server reached through a link."""
-        return replace(self, host=host, port=port)
+        return replace(self, host=host, port=port, named=self.certificate_host)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -53,7 +53,8 @@ class Namespace:
     rabbitmq: RabbitAddress
     redis: RedisAddress
     #: The same RabbitMQ with an administrator's credentials; None when its management API
-    #: is not known: then the address's own virtual host is used as it is.
+    #: is not known: then the address's own virtual host is used, and all names in it begin
+    #: with a prefix.
     administrator: RabbitAddress | None = field(repr=False)
 
 
@@ -76,6 +77,8 @@ def of_lab(
         # Two computers that share a lab have an account each.
         monitor = f"chatlab-{lab}-monitor-{secrets.token_hex(TOKEN_BYTES)}"
         rabbitmq = replace(rabbitmq, monitor=monitor, monitor_password=secrets.token_hex(16))
+    else:
+        rabbitmq = replace(rabbitmq, prefix=f"chatlab-{lab}.")
     return Namespace(rabbitmq, replace(redis, prefix=f"chatlab:{lab}:"), admin)
 
 

@@ -37,6 +37,12 @@ def rabbitmq_address(settings: Settings) -> RabbitAddress | None:
     )
 
 
+def is_ours(settings: Settings, service: str) -> bool:
+    """Whether chatlab itself runs this service: no URL of it was given."""
+    given = {"rabbitmq": settings.rabbitmq_url, "redis": settings.redis_url}
+    return not given.get(service)
+
+
 def administrator(settings: Settings, address: RabbitAddress) -> tuple[str, str]:
     """User and password for the management API: its URL's own, else those for AMQP."""
     if settings.management_url:

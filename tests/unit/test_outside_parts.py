@@ -1,0 +1,83 @@
+"""The parts of the door to outside clients that need no process."""
+
+from __future__ import annotations
+
+import pytest
+
+from chatlab.experiments.outside_child import conversation, labelled, unlabelled
+from chatlab.experiments.outside_lane import promising
+from chatlab.experiments.outside_seat import Ledger, url_of
+from chatlab.insults.line import DELIVERIES
+from chatlab.journal import Journal
+from chatlab.messages import Message
+from chatlab.services.addresses import RabbitAddress, RedisAddress
+
+MESSAGE = Message("ana:1:7", "ana", 1, "bob", 'hola ] "tú"', 7, 1.5, 9)
+
+
+@pytest.mark.parametrize("body", ["hola", 'a ] "b', " ", "[1]", "ñ\n\t", "🦔"])
+def test_a_label_goes_round_with_any_body_also_as_bytes(body: str) -> None:
+    message = MESSAGE._replace(body=body)
+    assert unlabelled(labelled(message)) == message
+    assert unlabelled(labelled(message).encode()) == message
+
+
+@pytest.mark.parametrize("text", ["hola", "[1, 2] x", "{}", "", '["a"]', None])
+def test_a_text_without_our_label_is_nobodys_message(text: str | None) -> None:
+    found = unlabelled(text)
+    assert (found.sender, found.seq, found.body) == ("", 0, str(text))
+    assert found.id.startswith("unlabelled:")
+
+
+def test_a_private_message_belongs_to_its_two_ends() -> None:
+    back = MESSAGE._replace(sender="bob", to="ana")
+    assert conversation(MESSAGE) == conversation(back) == "private:ana:bob"
+
+
+def test_an_insult_is_handed_out_again_to_another_member_and_a_group_message_is_not() -> None:
+    insults, group = Ledger(), Ledger()
+    assert not insults.hand_out("x", "bob", 1, "insults")
+    assert insults.hand_out("x", "eva", 1, "insults")
+    assert not group.hand_out("x", "bob", 1, "group")
+    assert not group.hand_out("x", "eva", 1, "group")
+
+
+def test_a_message_is_handed_out_again_to_a_later_life_and_not_to_the_same() -> None:
+    ledger = Ledger()
+    assert not ledger.hand_out("x", "bob", 1, "group")
+    assert not ledger.hand_out(
+        "x", "bob", 1, "group"
+    )  # twice to one life is its client's fault
+    assert ledger.hand_out("x", "bob", 2, "group")
+
+
+def test_what_failed_as_often_as_elsewhere_is_a_dead_letter() -> None:
+    ledger = Ledger()
+    assert [ledger.fail("x") for _ in range(DELIVERIES)] == [False] * (DELIVERIES - 1) + [True]
+    assert not ledger.fail("y")
+
+
+def test_urls_carry_whatever_a_password_holds() -> None:
+    broker = RabbitAddress(
+        host="::1", port=5, user="a@b", password="p/w:?", vhost="/", tls=True
+    )
+    assert url_of(broker) == "amqps://a%40b:p%2Fw%3A%3F@[::1]:5/%2F"
+    assert url_of(RedisAddress(host="h", port=6, password="x", db=3)) == "redis://:x@h:6/3"
+    assert url_of(RedisAddress(host="h", port=6)) == "redis://h:6/0"
+
+
+def test_only_the_clients_own_facts_take_the_name_of_what_it_promises() -> None:
+    rows = [
+        ("Connected", 1.0, "ana", 1, "", "", ""),
+        ("Subscribed", 1.0, "ana", 1, "group:g", "outside:x.py:X"),
+        ("Connected", 1.0, "ana", 1, "group:g", "outside:x.py:X", "both"),
+        ("Left", 1.0, "ana", 1, "group:g"),
+    ]
+    found = promising(Journal(rows, tier="real"), "outside:x.py:X", "rabbitmq-transient")
+    assert found.header == {"tier": "real"}
+    assert found.rows == [
+        rows[0],
+        (*rows[1][:5], "rabbitmq-transient"),
+        (*rows[2][:5], "rabbitmq-transient", "both"),
+        rows[3],
+    ]
