@@ -2,8 +2,8 @@
 
 Committed notebooks are executed, so that a reader on the web sees the pictures. To keep them
 comparable, execution counts run 1..n, metadata and widget state are dropped, progress and
-stderr are removed, and what belongs to one run (times of day, the lab's random suffix)
-becomes dots. The pictures also become files in ``pictures/``, for the README.
+stderr are removed, and what belongs to one run (times of day, ports, the lab's random
+suffix) becomes dots. The pictures also become files in ``pictures/``, for the README.
 """
 
 from __future__ import annotations
@@ -20,7 +20,11 @@ from nbclient import NotebookClient
 
 CELL_SECONDS = 120
 #: What belongs to one run, and what stands for it.
-ONE_RUN = {r"\b\d\d:\d\d:\d\d\b": "··:··:··", r"(?<=\w)-[0-9a-f]{6}\b": "-······"}
+ONE_RUN = {
+    r"\b\d\d:\d\d:\d\d\b": "··:··:··",
+    r"(?<=\w)-[0-9a-f]{6}\b": "-······",
+    r"\b127\.0\.0\.1:\d{5}\b": "127.0.0.1:·····",
+}
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 
 

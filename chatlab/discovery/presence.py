@@ -122,6 +122,6 @@ class Presences(list[Presence]):
 
 def _row(entry: Presence) -> dict[str, Any]:
     since = time.strftime("%H:%M:%S", time.localtime(entry.since)) if entry.since else None
-    age = entry.age if math.isfinite(entry.age) else "unknown"
+    age = round(entry.age, 1) if math.isfinite(entry.age) else "unknown"
     known = {f.name: getattr(entry, f.name) for f in fields(entry)}
     return {**known, "since": since, "age": age}
