@@ -16,7 +16,7 @@ are cut off; :func:`discovery_costs` tells what a question costs, and what must 
 from chatlab.discovery.accuracy import Accuracy
 from chatlab.experiments.compare import compare
 from chatlab.experiments.costs import Costs, discovery_costs
-from chatlab.experiments.discovery import discovery
+from chatlab.experiments.discovery import discovery, discovery_verdict
 from chatlab.experiments.matrix import Matrix
 from chatlab.experiments.run import Run
 from chatlab.experiments.runner import declares, matrix, run
@@ -35,6 +35,7 @@ __all__ = [
     "declares",
     "discovery",
     "discovery_costs",
+    "discovery_verdict",
     "matrix",
     "run",
     "scenarios",

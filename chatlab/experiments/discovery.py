@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+from chatlab.checkers import Listing, Stay, Verdict, presence
 from chatlab.discovery import WAYS, Presences
 from chatlab.discovery.accuracy import Accuracy, Sample, Turn
 from chatlab.errors import ChatlabError, InvalidInput, NotPossible
@@ -42,6 +43,8 @@ ASK_SECONDS = 0.1
 TIMEOUT = 0.5
 #: Quiet beyond what the slowest way needs, and before the first change.
 MARGIN_SECONDS = 1.0
+#: Who is back is listed by then: the longest pause between attempts, and twice a look.
+BACK_SECONDS = 2.0
 #: So many users come online at a time.
 AT_ONCE = 8
 
@@ -94,6 +97,32 @@ def discovery(
             "timeout": timeout,
         },
     )
+
+
+def discovery_verdict(accuracy: Accuracy) -> Verdict:
+    """The judges' word on a run, a check a way: who is gone is listed no longer than a
+    lease, and who is back is listed after a reconnect.
+
+    ``management`` and ``broker-events`` break it for a user that is frozen longer than that:
+    RabbitMQ takes its connection for alive until heartbeats are missed.
+    """
+    stays = [
+        Stay(user, since, until)
+        for user, spans in accuracy.truth.items()
+        for since, until in spans
+    ]
+    listings = [
+        Listing(sample.answered_at, sample.way, sample.names)
+        for sample in accuracy.samples
+        if not sample.error
+    ]
+    checks = presence(
+        stays,
+        listings,
+        ghost_seconds=accuracy.settings["lease_seconds"] + MARGIN_SECONDS / 2,
+        missed_seconds=BACK_SECONDS,
+    )
+    return Verdict(checks, accuracy.tier)
 
 
 def _check(lab: Lab, users: int, ways: Sequence[str]) -> None:

@@ -13,7 +13,7 @@ from chatlab import plots
 from chatlab.discovery import WAYS
 from chatlab.discovery.accuracy import Accuracy, Turn
 from chatlab.errors import InvalidInput, NotPossible
-from chatlab.experiments import discovery
+from chatlab.experiments import discovery, discovery_verdict
 from chatlab.experiments.costs import among, while_killed
 from chatlab.lab import Lab
 from chatlab.settings import Settings
@@ -109,6 +109,16 @@ def test_as_reported_keeps_the_killed_one_to_the_end(accuracy: Accuracy) -> None
 def test_nobody_who_stays_is_missed_by_any_way(accuracy: Accuracy) -> None:
     for way in WAYS:
         assert not set(accuracy.missed[way]) & set(accuracy.staying), way
+
+
+def test_the_judges_find_the_way_that_keeps_ghosts_and_no_other_of_those_with_leases(
+    accuracy: Accuracy,
+) -> None:
+    found = {check.backend: check for check in discovery_verdict(accuracy).checks}
+    assert found["as-reported"].outcome == "broken"
+    assert change(accuracy, "killed").user in found["as-reported"].example.expected
+    for way in ("registry", "events"):
+        assert found[way].outcome == "kept", found[way]
 
 
 def test_a_record_is_drawn_again_from_its_file(accuracy: Accuracy, tmp_path: Path) -> None:
