@@ -90,6 +90,31 @@ class Table(Sequence[Mapping[str, Any]]):
         return f"{self.caption} (the first {SHOWN_ROWS} of {len(self)})".strip()
 
 
+class Tabular:
+    """Something that is shown as a table: :meth:`_table` says which."""
+
+    def _table(self) -> Table:
+        raise NotImplementedError
+
+    def table(self) -> list[dict[str, Any]]:
+        """The rows as plain dictionaries, for pandas and the like."""
+        return self._table().table()
+
+    def to_csv(self, path: Path | str | None = None) -> str:
+        """The rows as CSV (RFC 4180); also written to ``path`` when one is given."""
+        return self._table().to_csv(path)
+
+    def to_markdown(self) -> str:
+        """The rows as a Markdown table."""
+        return self._table().to_markdown()
+
+    def __repr__(self) -> str:
+        return repr(self._table())
+
+    def _repr_html_(self) -> str:
+        return self._table()._repr_html_()
+
+
 def shown(value: Any) -> str:
     """A value as a cell shows it: empty for None, cut when long, one line."""
     if value is None:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from chatlab.messages import title
-from chatlab.tables import Table, card, html
+from chatlab.tables import Table, Tabular, card, html
 
 Outcome = Literal["kept", "not promised", "cannot tell", "broken"]
 KEPT: Outcome = "kept"
@@ -92,8 +92,8 @@ class Check:
         return cls(**{**data, "example": Example.from_dict(data["example"])})
 
 
-@dataclass(frozen=True)
-class Verdict:
+@dataclass(frozen=True, repr=False)
+class Verdict(Tabular):
     """All checks of one run. ``tier``: where the run comes from, by its header."""
 
     checks: tuple[Check, ...]
@@ -134,10 +134,6 @@ class Verdict:
     def to_csv(self, path: Path | str | None = None) -> str:
         """The same as CSV; also written to ``path`` when one is given."""
         return self._table(counts=True).to_csv(path)
-
-    def to_markdown(self) -> str:
-        """Check by check, why included."""
-        return self._table().to_markdown()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""

@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from chatlab.errors import InvalidInput
-from chatlab.tables import Table
+from chatlab.tables import Table, Tabular
 
 FORMAT = 1
 
@@ -93,8 +93,8 @@ class Answer:
         return self.until - self.sample.answered_at
 
 
-@dataclass(frozen=True)
-class Accuracy:
+@dataclass(frozen=True, repr=False)
+class Accuracy(Tabular):
     """The record of a run. ``right_after``, ``ghosts``, ``missed`` … judge it."""
 
     #: Everybody there at the beginning, those with a change first.
@@ -295,14 +295,6 @@ class Accuracy:
         """One plain dictionary a way, for pandas and the like; seconds, ``inf`` = never."""
         return [dict(row) for row in self._rows()]
 
-    def to_csv(self, path: Path | str | None = None) -> str:
-        """One row a way as CSV (RFC 4180); also written to ``path`` when one is given."""
-        return self._table().to_csv(path)
-
-    def to_markdown(self) -> str:
-        """One row a way as a Markdown table."""
-        return self._table().to_markdown()
-
     def _rows(self) -> Iterator[dict[str, Any]]:
         for way in self.ways:
             yield {
@@ -322,12 +314,6 @@ class Accuracy:
             "of ghosts and missed, messages and ms a question"
         )
         return Table((_with_never(row) for row in self._rows()), caption)
-
-    def __repr__(self) -> str:
-        return repr(self._table())
-
-    def _repr_html_(self) -> str:
-        return self._table()._repr_html_()
 
     def save(self, path: Path | str) -> Path:
         """Write as JSON. Returns the path."""

@@ -9,10 +9,9 @@ import math
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
 from typing import Any, Literal
 
-from chatlab.tables import Table
+from chatlab.tables import Table, Tabular
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +39,7 @@ class Presence:
     incarnation: int | None = None
 
 
-class Presences(list[Presence]):
+class Presences(Tabular, list[Presence]):
     """The answer to one question: users, then groups, each sorted by name.
 
     Args:
@@ -97,27 +96,9 @@ class Presences(list[Presence]):
         """The names of the groups."""
         return [entry.name for entry in self if entry.kind == "group"]
 
-    def table(self) -> list[dict[str, Any]]:
-        """One plain dictionary an entry, for pandas and the like."""
-        return self._table().table()
-
-    def to_csv(self, path: Path | str | None = None) -> str:
-        """The entries as CSV (RFC 4180); also written to ``path`` when one is given."""
-        return self._table().to_csv(path)
-
-    def to_markdown(self) -> str:
-        """The entries as a Markdown table."""
-        return self._table().to_markdown()
-
     def _table(self) -> Table:
         silent = f" (no answer from {', '.join(self.silent)})" if self.silent else ""
         return Table(map(_row, self), f"who is there, by {self.via}{silent}")
-
-    def __repr__(self) -> str:
-        return repr(self._table())
-
-    def _repr_html_(self) -> str:
-        return self._table()._repr_html_()
 
 
 def _row(entry: Presence) -> dict[str, Any]:

@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from chatlab.backoff import BACKOFF_SECONDS
@@ -24,7 +23,7 @@ from chatlab.discovery.redis import CHANGES, Registry
 from chatlab.errors import ChatlabError
 from chatlab.journal import now
 from chatlab.resp import Listener
-from chatlab.tables import SHOWN_ROWS, Table, html
+from chatlab.tables import SHOWN_ROWS, Table, Tabular, html
 
 #: The name server is asked again after so long, whatever was heard, in seconds.
 LOOK_SECONDS = 1.0
@@ -58,26 +57,11 @@ class Change:
     presence: Presence | None = None
 
 
-class Changes(list[Change]):
+class Changes(Tabular, list[Change]):
     """Changes, oldest first."""
-
-    def table(self) -> list[dict[str, Any]]:
-        """One plain dictionary a change, for pandas and the like."""
-        return self._table().table()
-
-    def to_csv(self, path: Path | str | None = None) -> str:
-        """The changes as CSV (RFC 4180); also written to ``path`` when one is given."""
-        return self._table().to_csv(path)
-
-    def to_markdown(self) -> str:
-        """The changes as a Markdown table."""
-        return self._table().to_markdown()
 
     def _table(self) -> Table:
         return Table(map(_row, self), "who came and left")
-
-    def __repr__(self) -> str:
-        return repr(self._table())
 
     def _repr_html_(self) -> str:
         older = len(self) - SHOWN_ROWS

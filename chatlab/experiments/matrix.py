@@ -8,17 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from chatlab.experiments.run import Run
-from chatlab.tables import Table
+from chatlab.tables import Table, Tabular
 
 _SIGNS = {"kept": "✓", "not promised": "–", "broken": "✗", "cannot tell": "?"}
 
 
-@dataclass(frozen=True)
-class Matrix:
+@dataclass(frozen=True, repr=False)
+class Matrix(Tabular):
     """Rows are backends, columns scenarios."""
 
     backends: Sequence[str]
@@ -45,24 +43,6 @@ class Matrix:
             for backend in self.backends
         )
         return Table(rows, "✓ promised and kept  – not promised  ✗ broken  ? cannot tell")
-
-    def table(self) -> list[dict[str, Any]]:
-        """One plain row a backend."""
-        return self._table().table()
-
-    def to_csv(self, path: Path | str | None = None) -> str:
-        """The grid as CSV; also written to ``path`` when one is given."""
-        return self._table().to_csv(path)
-
-    def to_markdown(self) -> str:
-        """The grid as a Markdown table."""
-        return self._table().to_markdown()
-
-    def __repr__(self) -> str:
-        return repr(self._table())
-
-    def _repr_html_(self) -> str:
-        return self._table()._repr_html_()
 
 
 def cell_text(run: Run) -> str:
