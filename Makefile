@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP = $(BIN)/python -m pip -qq --disable-pip-version-check install --editable
 PYTEST := tests $(wildcard notebooks/*.ipynb)
+ROUNDS := 10
 export PYTHON
 
 # A virtual environment knows its own path: after the folder was moved, install again.
@@ -13,7 +14,7 @@ ifneq ($(shell cat $(VENV)/where 2>/dev/null),$(CURDIR))
 $(shell rm -f $(VENV)/has-lab $(VENV)/has-test)
 endif
 
-.PHONY: help lab test setup lint notebooks protos clean
+.PHONY: help lab test soak setup lint notebooks protos clean
 .NOTPARALLEL:
 
 help: ## show these lines
@@ -27,6 +28,15 @@ test: lint ## run every check; PYTEST="tests/unit -x" runs some
 	@$(BIN)/python -m chatlab.services.packages
 	CHATLAB_BROWSER="$$(.ci/browser $(BIN)/python)" $(BIN)/python -m pytest \
 	    --nbval-lax --nbval-current-env --nbval-cell-timeout=120 $(PYTEST)
+
+soak: $(VENV)/has-test ## every fault ten times (hours); ROUNDS=2 for fewer
+	for round in $$(seq $(ROUNDS)); do \
+	    $(BIN)/python -m pytest -q tests/faults || exit 1; \
+	    $(BIN)/python -m pytest -q --nbval-lax --nbval-current-env \
+	        --nbval-cell-timeout=120 $$(ls notebooks/*.ipynb | shuf) || exit 1; done
+	$(BIN)/python -m chatlab matrix --repeat $(ROUNDS) --require no-loss,order \
+	    absent-member reader-kill broker-restart broker-kill redis-kill link-cut \
+	    $(addprefix --backend rabbitmq-,durable quorum log) --backend redis-stream
 
 setup: $(VENV)/has-lab ## set everything up, start nothing
 	@$(BIN)/python -m chatlab.services.packages
