@@ -25,6 +25,8 @@ from chatlab.lab import InsultChannel, Lab, PrivateChat, User
 from chatlab.messages import Receipt
 
 KNOWN: dict[Pattern, Known] = {"group": GROUPS, "private": PRIVATE, "insults": INSULTS}
+#: Longer than the pauses between attempts of anybody who has to come back.
+QUIET_SECONDS = 3.0
 _BROKERS = {"RabbitMQ": "rabbitmq", "Redis": "redis", "none": ""}
 
 
@@ -103,6 +105,11 @@ class Lane(ABC):
     def link(self) -> str:
         """The link on which its messages travel."""
         return self.broker
+
+    @property
+    def quiet_seconds(self) -> float:
+        """After so long without a sign of it nothing comes any more."""
+        return QUIET_SECONDS
 
     @property
     def real(self) -> bool:
@@ -268,6 +275,11 @@ class InsultLane(Lane):
     """The insult channel."""
 
     pattern = "insults"
+
+    @property
+    def quiet_seconds(self) -> float:
+        # What a dead member held in the stream is given to another after about 4 s.
+        return 2 * QUIET_SECONDS if self.backend.startswith("redis-stream") else QUIET_SECONDS
 
     def __init__(self, lab: Lab, scenario: Scenario, backend: str, number: int = 0) -> None:
         super().__init__(lab, scenario, backend, number)

@@ -23,9 +23,11 @@ from chatlab.lab import Lab
 
 #: A run waits at most so long, in seconds, for what is still deliverable …
 SETTLE_SECONDS = 30.0
-#: … and until nothing has happened for so long. (What a dead member of the insult channel
-#: held on ``redis-stream`` is given to another after about 4 s.)
-QUIET_SECONDS = 6.0
+#: … and until nothing has happened for as long as its backend may be silent; afterwards at
+#: most so long for what nobody waits for.
+AFTERWARDS_SECONDS = 6.0
+#: So long it waits before it looks whether anything has.
+LOOK_SECONDS = 1.0
 #: A run is over when nothing has happened for so long.
 CALM_SECONDS = 0.3
 #: A user that comes online right after a broker has may find a queue that is not there yet.
@@ -74,7 +76,7 @@ class Script:
             for number, step in enumerate(steps, 1):
                 self._report(f"{number}/{len(steps)} {step}")
                 self._do(step)
-            self._calm()
+            self._until_quiet()
         finally:
             self._join_senders()
         if self._trouble:
@@ -82,7 +84,7 @@ class Script:
 
     def _do(self, step: Step) -> None:
         try:
-            act = getattr(self, f"_{step.do}", None)
+            act = getattr(self, f"_do_{step.do}", None)
             if act is not None:
                 act(step)
             elif step.breaks == "service" or step.do in ("start", "resume", "calm"):
@@ -101,7 +103,7 @@ class Script:
 
     # -- taking part
 
-    def _join(self, step: Step) -> None:
+    def _do_join(self, step: Step) -> None:
         for user in self._users(step):
             for lane in self._lanes:
                 lane.join(user, dict(step.options))
@@ -111,7 +113,7 @@ class Script:
             for lane in self._lanes:
                 lane.do(user, step.do)
 
-    def _online(self, step: Step) -> None:
+    def _do_online(self, step: Step) -> None:
         until = time.monotonic() + RETRY_SECONDS
         for user in self._users(step):
             while True:
@@ -122,11 +124,11 @@ class Script:
                     if time.monotonic() > until:
                         raise
 
-    _subscribe = _connect = _disconnect = _unsubscribe = _in_group
+    _do_subscribe = _do_connect = _do_disconnect = _do_unsubscribe = _in_group
 
     # -- sending
 
-    def _send(self, step: Step) -> None:
+    def _do_send(self, step: Step) -> None:
         (user,) = self._users(step)
         first = self._numbers + 1
         self._numbers += step.count
@@ -170,7 +172,7 @@ class Script:
                 CannotPlay(f"{user.name} cannot send to {lane.backend}: {error.what}")
             )
 
-    def _sent(self, _: Step) -> None:
+    def _do_sent(self, _: Step) -> None:
         self._join_senders()
 
     def _join_senders(self) -> None:
@@ -180,23 +182,30 @@ class Script:
 
     # -- time
 
-    def _wait(self, step: Step) -> None:
+    def _do_wait(self, step: Step) -> None:
         time.sleep(step.seconds)
 
-    def _settle(self, step: Step) -> None:
+    def _do_settle(self, step: Step) -> None:
         until = time.monotonic() + (step.seconds or SETTLE_SECONDS)
+        quiet_since = time.monotonic()
         while True:
             before = len(self._lab.journal)
-            left = until - time.monotonic()
-            settled = self._lab.settle(max(0.0, min(QUIET_SECONDS, left)))
-            happened = len(self._lab.journal) - before - 1  # the look itself is a fact
-            if settled or left <= QUIET_SECONDS or not happened:
+            left = min(until, quiet_since + self._patience) - time.monotonic()
+            settled = self._lab.settle(max(0.0, min(LOOK_SECONDS, left)))
+            if settled or left <= LOOK_SECONDS:
                 return
+            # The look itself is a fact; who reconnects does so silently.
+            if settled.reconnecting or len(self._lab.journal) > before + 1:
+                quiet_since = time.monotonic()
 
-    def _calm(self) -> None:
+    @property
+    def _patience(self) -> float:
+        return max(lane.quiet_seconds for lane in self._lanes)
+
+    def _until_quiet(self) -> None:
         """Until nothing happens any more: also what nobody owes anybody may come, as the
         beginning of a log does to a late joiner."""
-        until, before = time.monotonic() + QUIET_SECONDS, -1
+        until, before = time.monotonic() + AFTERWARDS_SECONDS, -1
         while len(self._lab.journal) != before and time.monotonic() < until:
             before = len(self._lab.journal)
             time.sleep(CALM_SECONDS)
@@ -227,15 +236,15 @@ class Script:
                     raise CannotPlay(f"no link: {user.name} is connected to no service.")
                 self._lanes[0].on_link(verb, user, service, *args)
 
-    def _cut(self, step: Step) -> None:
+    def _do_cut(self, step: Step) -> None:
         self._on_links(step, "cut")
 
-    def _slow(self, step: Step) -> None:
+    def _do_slow(self, step: Step) -> None:
         self._on_links(step, "slow", step.seconds)
 
-    def _freeze_link(self, step: Step) -> None:
+    def _do_freeze_link(self, step: Step) -> None:
         self._on_links(step, "freeze")
 
-    def _heal(self, step: Step) -> None:
+    def _do_heal(self, step: Step) -> None:
         for user in self._users(step):
             self._lanes[0].heal(user)

@@ -54,18 +54,21 @@ def told(run: Run) -> str:
     return "\n".join(c.why for c in run.verdict.checks if c.checker == "client")
 
 
+SOAK = pytest.mark.soak
+
+
 @pytest.mark.parametrize(
     ("client", "scenario"),
     [
-        (INSULTS, "absent-member"),
+        pytest.param(INSULTS, "absent-member", marks=SOAK),
         (INSULTS, "crash-with-work"),
         (INSULTS, "link-cut"),
         (INSULTS, "poison"),
         (GROUP, "absent-member"),
-        (GROUP, "reader-kill"),
+        pytest.param(GROUP, "reader-kill", marks=SOAK),
         (GROUP, "link-cut"),
-        (GROUP, "broker-kill"),
-        (MAILBOX, "absent-member"),
+        pytest.param(GROUP, "broker-kill", marks=SOAK),
+        pytest.param(MAILBOX, "absent-member", marks=SOAK),
         (MAILBOX, "reader-kill"),
     ],
 )
@@ -82,7 +85,9 @@ def test_a_right_client_keeps_what_is_promised(play: Play, client: str, scenario
     [
         (ACK_FIRST, "crash-with-work", {"delivery"}),
         (FORGETFUL, "link-cut", {"delivery", "fan-out", "reconnect"}),
-        (FORGETFUL, "absent-member", {"delivery", "fan-out", "reconnect"}),
+        pytest.param(
+            *(FORGETFUL, "absent-member", {"delivery", "fan-out", "reconnect"}), marks=SOAK
+        ),
     ],
 )
 def test_a_broken_client_is_broken_by_the_check_that_knows_it(
