@@ -80,7 +80,7 @@ async def names_in_default_vhost(rabbitmq: RabbitAddress) -> list[str]:
     return [row["name"] for row in rows if row["name"].startswith(EVENTS)]
 
 
-@pytest.mark.parametrize("fault", ["restart", "kill"])
+@pytest.mark.parametrize("fault", [pytest.param("restart", marks=pytest.mark.soak), "kill"])
 async def test_after_a_restart_or_kill_of_rabbitmq_the_view_is_right_again(
     killable: Killable, new_life: NewLife, told: Told, fault: str
 ) -> None:

@@ -23,6 +23,10 @@ def lab(lab_settings: Settings) -> Iterator[Lab]:
         yield running
 
 
+#: Restarted for ``make soak`` only.
+ALIKE = ("rabbitmq-not-me", "as-reported")
+
+
 @pytest.fixture(autouse=True)
 def scene(lab: Lab, request: pytest.FixtureRequest) -> None:
     lab.scene(request.node.name)
@@ -32,8 +36,17 @@ def broker_of(lab: Lab, backend: str) -> Service:
     return lab.redis if backend.startswith("redis") else lab.rabbitmq
 
 
-@pytest.mark.parametrize("fault", ["broker_restart", "broker_killed"])
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(
+    ("backend", "fault"),
+    [
+        # An orderly restart of RabbitMQ takes long: one backend on it stands for all.
+        pytest.param(backend, fault, marks=[pytest.mark.soak] * (backend in ALIKE))
+        if fault == "broker_restart"
+        else (backend, fault)
+        for backend in BACKENDS
+        for fault in ("broker_restart", "broker_killed")
+    ],
+)
 def test_what_was_confirmed_and_waits_is_there_afterwards_or_gone_as_declared(
     lab: Lab, backend: str, fault: str
 ) -> None:

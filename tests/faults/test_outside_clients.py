@@ -62,8 +62,8 @@ SOAK = pytest.mark.soak
     [
         pytest.param(INSULTS, "absent-member", marks=SOAK),
         (INSULTS, "crash-with-work"),
-        (INSULTS, "link-cut"),
-        (INSULTS, "poison"),
+        pytest.param(INSULTS, "link-cut", marks=SOAK),
+        pytest.param(INSULTS, "poison", marks=SOAK),
         (GROUP, "absent-member"),
         pytest.param(GROUP, "reader-kill", marks=SOAK),
         (GROUP, "link-cut"),
@@ -101,6 +101,7 @@ def test_a_broken_client_is_broken_by_the_check_that_knows_it(
     assert "rabbitmq-durable" not in repr(delivery)  # its promises count, not its name
 
 
+@SOAK
 def test_a_client_that_says_that_it_promises_less_is_judged_by_that(
     play: Play, tmp_path: Path
 ) -> None:
@@ -125,6 +126,7 @@ def test_a_kept_run_of_a_client_says_whose_it_is_and_can_be_read_again(
     assert "outside:" in (run.folder / "summary.html").read_text()
 
 
+@SOAK
 def test_clients_are_rows_of_a_grid(lease: Lease, lab_settings: Settings) -> None:
     grid = experiments.matrix(
         ["absent-member"],
@@ -192,6 +194,7 @@ class Mine:
 """
 
 
+@SOAK
 def test_a_client_that_raises_is_told_where_and_the_run_goes_on(
     play: Play, tmp_path: Path
 ) -> None:
@@ -244,6 +247,7 @@ def test_a_client_that_hangs_is_ended_and_its_line_is_named(
     assert "Mine.send() has not returned for 1 s (it is in line 6 of mine.py)" in check.why
 
 
+@SOAK
 def test_a_listener_that_swallows_ctrl_c_is_killed_and_told(
     play: Play, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
