@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from chatlab.discovery import WAYS
@@ -190,11 +191,11 @@ def while_killed(ways: Sequence[str], settings: Settings | None = None) -> list[
             asking.until_listed([*WITNESSES, LEAVING], LISTED_SECONDS)
             with getattr(lab, service).killed(), ThreadPoolExecutor(len(ways)) as pool:
                 leaving.offline()
-                found += pool.map(lambda way: _down(asking, way, service), ways)  # noqa: B023
+                found += pool.map(partial(_down, asking, service=service), ways)
     return found
 
 
-def _down(asking: Asking, way: str, service: str) -> Down:
+def _down(asking: Asking, way: str, *, service: str) -> Down:
     """The first right answer, or the last one when there is none in time."""
     deadline = asking.now() + RIGHT_SECONDS
     while True:
