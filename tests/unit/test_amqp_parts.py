@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import socket
+import struct
 from types import SimpleNamespace
 from typing import Any
 
@@ -392,3 +394,27 @@ def test_the_limit_of_open_files_is_as_high_as_allowed() -> None:
 
 def test_lost_is_a_service_that_does_not_answer() -> None:
     assert issubclass(Lost, ServiceUnavailable)
+
+
+async def test_a_connection_that_is_reset_before_its_first_use_is_told_at_once() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        sock = socket.create_connection(listener.getsockname())
+        served, _ = listener.accept()
+    served.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    served.close()  # by RST
+    sock.setblocking(False)
+    loop = asyncio.get_running_loop()
+    told: asyncio.Future[Any] = loop.create_future()
+    services = wire._Services(loop)
+    services.create_streaming_connection(lambda: None, sock, told.set_result)
+    async with asyncio.timeout(5):
+        assert isinstance(await told, OSError)
+    assert sock.fileno() == -1
+
+
+async def test_what_else_pika_complains_of_is_not_taken_for_a_reset() -> None:
+    services = wire._Services(asyncio.get_running_loop())
+    with socket.socket() as sock, pytest.raises(ValueError, match="without ssl context"):
+        services.create_streaming_connection(
+            lambda: None, sock, print, ssl_context=None, server_hostname="somewhere"
+        )
