@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
-from collections.abc import Collection, Coroutine
+from collections.abc import Collection, Coroutine, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -90,18 +90,32 @@ async def create(space: Namespace) -> None:
     """
     if space.administrator is not None:
         management = Management(space.administrator, DEADLINE_SECONDS)
-        vhost, user = space.rabbitmq.vhost, space.rabbitmq.user
-        await management.put("vhosts", vhost, body={"description": "a lab of chatlab"})
-        await management.put("permissions", vhost, user, body=EVERYTHING)
-        await _create_monitor(management, space.rabbitmq)
+        monitor, password = space.rabbitmq.monitor, space.rabbitmq.monitor_password
+        account = {"password": password, "tags": "monitoring"}
+        await _all(
+            _create_vhost(management, space.rabbitmq.vhost),
+            management.put("users", monitor, body=account),
+        )
+        await _all(
+            _permit(management, space.rabbitmq, [monitor]),
+            management.put("permissions", EVENTS_VHOST, monitor, body=TO_WATCH),
+        )
 
 
-async def _create_monitor(management: Management, rabbitmq: RabbitAddress) -> None:
-    name = rabbitmq.monitor
-    account = {"password": rabbitmq.monitor_password, "tags": "monitoring"}
-    await management.put("users", name, body=account)
-    await management.put("permissions", rabbitmq.vhost, name, body=TO_LIST)
-    await management.put("permissions", EVENTS_VHOST, name, body=TO_WATCH)
+async def _create_vhost(management: Management, vhost: str) -> None:
+    await management.put("vhosts", vhost, body={"description": "a lab of chatlab"})
+
+
+async def _permit(
+    management: Management, rabbitmq: RabbitAddress, monitors: Iterable[str]
+) -> None:
+    """In a new virtual host: all to the lab, and to list what is there to who looks."""
+    rights = {rabbitmq.user: EVERYTHING, **dict.fromkeys(monitors, TO_LIST)}
+    puts = (
+        management.put("permissions", rabbitmq.vhost, user, body=body)
+        for user, body in rights.items()
+    )
+    await _all(*puts)
 
 
 async def wipe(space: Namespace, keep: Collection[str] = ()) -> None:
@@ -148,11 +162,11 @@ async def _all(*works: Coroutine[Any, Any, None]) -> None:
 
 async def _renew_vhost(space: Namespace) -> None:
     await _remove_vhost(space)
-    await create(space)
-    if space.administrator is not None:  # with it went the rights of other computers' accounts
+    if space.administrator is not None:
         management = Management(space.administrator, DEADLINE_SECONDS)
-        for name in await _monitors(management, space.rabbitmq):
-            await management.put("permissions", space.rabbitmq.vhost, name, body=TO_LIST)
+        await _create_vhost(management, space.rabbitmq.vhost)
+        # Also to the accounts of other computers, whose rights went with the old one.
+        await _permit(management, space.rabbitmq, await _monitors(management, space.rabbitmq))
 
 
 async def _remove_vhost(space: Namespace) -> None:
