@@ -74,6 +74,9 @@ class Crowd:
         self._listeners: list[Listener] = []
         self._askers: list[tuple[Asker, Connections]] = []
 
+    def life(self, name: str) -> Life:
+        return self._new_life(name)
+
     async def listener(self, name: str, *groups: Told) -> Listener:
         self._listeners.append(Listener(self._new_life(name), groups))
         return await self._listeners[-1].start()
@@ -609,3 +612,18 @@ def test_both_ends_of_an_answer_stop_at_so_many_groups() -> None:
     came = Answer.read(Delivery(1, False, Properties(), forged, None))  # type: ignore[arg-type]
     assert came is not None
     assert len(came.groups) == MOST_GROUPS
+
+
+async def test_an_older_life_gives_up_its_ear_to_a_newer_one_for_good(crowd: Crowd) -> None:
+    older, newer = (Listener(crowd.life("bob"), ()) for _ in range(2))
+    await newer.start()
+    await older.start()
+    try:
+        keeper = older.announcement._keeper
+        assert keeper is not None
+        async with asyncio.timeout(LONG):
+            await keeper  # it does not try again for ever
+        (bob,) = await crowd.asked()
+        assert bob.incarnation == newer.life.incarnation
+    finally:
+        await asyncio.gather(older.close(), newer.close())

@@ -12,6 +12,7 @@ import pytest
 from chatlab.discovery import WAYS
 from chatlab.errors import InvalidInput, SendFailed, ServiceUnavailable
 from chatlab.lab import Lab
+from chatlab.messages import check_name
 from chatlab.settings import Settings
 
 #: A deadline that no test waits for.
@@ -157,3 +158,10 @@ def test_nobody_sees_the_lab_that_asks(lab: Lab) -> None:
     lab.discover("events")
     for via in WAYS:
         assert lab.discover(via).users == ["ana", "bob", "eva"]
+
+
+def test_the_lab_s_own_connections_are_no_user_s_that_could_evict_them(lab: Lab) -> None:
+    name = lab._observer.connection_name
+    with pytest.raises(InvalidInput):
+        check_name(name.split("/")[1])
+    assert lab._new_observer().connection_name != name  # two kernels in one lab
