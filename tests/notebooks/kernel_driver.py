@@ -36,9 +36,12 @@ def kernel() -> Iterator[tuple[KernelManager, Run]]:
     client.wait_for_ready(timeout=60)
 
     def run(code: str) -> dict[str, Any]:
-        client.execute(code)
-        content: dict[str, Any] = client.get_shell_msg(timeout=60)["content"]
-        return content
+        asked = client.execute(code)
+        while True:  # a kernel that was slow to start answers old questions first
+            reply = client.get_shell_msg(timeout=60)
+            if reply["parent_header"].get("msg_id") == asked:
+                content: dict[str, Any] = reply["content"]
+                return content
 
     yield manager, run
     client.stop_channels()
