@@ -106,11 +106,11 @@ def _expected(history: History, cases: list[Case], what: str, whom: str) -> Chec
     name = f"{what} {whom}"
     counts = {"times": len(lines)}
     if not lines:
-        return Check("expected", "", "", CANNOT_TELL, f"{name}: it never happened.", counts)
+        return Check("expected", "", "", CANNOT_TELL, f"no {name}: it never happened.", counts)
     first = min(lines)
     later = history.last_event > first
     missing = any(entry.lost for case in cases for entry in case.missing)
     if not (later or missing):
-        why = f"{name}: it happened when everything was over."
+        why = f"too late a {name}: it happened when everything was over."
         return Check("expected", "", "", CANNOT_TELL, why, counts)
     return Check("expected", "", "", KEPT, f"{name}: it happened.", counts)

@@ -77,7 +77,13 @@ class Scenario:
 
     def _check(self, step: Step) -> None:
         self._check_known((*step.who, *([step.to] if step.to else [])))
-        if not set(self.patterns) <= set(VERBS[step.do].patterns):
+        if unknown := set(step.only) - set(self.patterns):
+            raise InvalidInput(
+                f"The step {step.do!r} is only for {', '.join(sorted(unknown))}, and the "
+                f"scenario {self.name} is not.",
+                todo=f"It is for: {', '.join(self.patterns)}.",
+            )
+        if not set(step.only or self.patterns) <= set(VERBS[step.do].patterns):
             allowed = " or ".join(VERBS[step.do].patterns)
             raise InvalidInput(
                 f"The step {step.do!r} is for a {allowed}.",
@@ -98,7 +104,8 @@ class Scenario:
 
     def then(self, do: str, *who: str, **fields: Any) -> Scenario:
         """The scenario with this step at its end; ``do`` is one of
-        :data:`~chatlab.experiments.steps.VERBS`."""
+        :data:`~chatlab.experiments.steps.VERBS`. ``only=("insults",)``: done on that pattern
+        and left out on the others."""
         options = tuple(fields.pop("options", {}).items())
         return replace(self, steps=(*self.steps, Step(do, who, options=options, **fields)))
 

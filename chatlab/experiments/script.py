@@ -20,6 +20,7 @@ from chatlab.experiments.lanes import Lane
 from chatlab.experiments.scenario import Scenario
 from chatlab.experiments.steps import Step
 from chatlab.lab import Lab
+from chatlab.lab.settle import Settled
 
 #: A run waits at most so long, in seconds, for what is still deliverable …
 SETTLE_SECONDS = 30.0
@@ -71,7 +72,9 @@ class Script:
         Raises:
             CannotPlay: a step cannot be done; says which and why.
         """
-        steps = [*self._scenario.steps, Step("sent"), Step("settle")]
+        pattern = self._lanes[0].pattern
+        mine = [step for step in self._scenario.steps if step.done_on(pattern)]
+        steps = [*mine, Step("sent"), Step("settle")]
         try:
             for number, step in enumerate(steps, 1):
                 self._report(f"{number}/{len(steps)} {step}")
@@ -194,9 +197,17 @@ class Script:
             settled = self._lab.settle(max(0.0, min(LOOK_SECONDS, left)))
             if settled or left <= LOOK_SECONDS:
                 return
+            back = self._coming_back(settled)
+            if not back and not settled.late:
+                return
             # The look itself is a fact; who reconnects does so silently.
-            if settled.reconnecting or len(self._lab.journal) > before + 1:
+            if back or len(self._lab.journal) > before + 1:
                 quiet_since = time.monotonic()
+
+    def _coming_back(self, settled: Settled) -> set[str]:
+        """Who should be connected again any moment, without those whose client has ended."""
+        gone = {user for lane in self._lanes for user in lane.will_not_return()}
+        return {row["user"] for row in settled.reconnecting} - gone
 
     @property
     def _patience(self) -> float:

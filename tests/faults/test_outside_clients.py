@@ -194,7 +194,6 @@ class Mine:
 """
 
 
-@SOAK
 def test_a_client_that_raises_is_told_where_and_the_run_goes_on(
     play: Play, tmp_path: Path
 ) -> None:
