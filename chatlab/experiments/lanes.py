@@ -27,6 +27,8 @@ from chatlab.messages import Receipt
 KNOWN: dict[Pattern, Known] = {"group": GROUPS, "private": PRIVATE, "insults": INSULTS}
 #: Longer than the pauses between attempts of anybody who has to come back.
 QUIET_SECONDS = 3.0
+#: What the figures and the verdict of a run depend on, besides its scenario.
+_SETTINGS = ("lease_seconds", "heartbeat_seconds", "send_seconds")
 
 
 def pattern_of(scenario: Scenario, backend: str) -> tuple[Pattern, str]:
@@ -80,6 +82,8 @@ class Lane(ABC):
     pattern: Pattern
     #: Whether several of them fit into one scene.
     shares_scene: ClassVar[bool] = False
+    #: Whether its users enter themselves into the registry, where others find them.
+    registers: ClassVar[bool] = True
 
     def __init__(self, lab: Lab, scenario: Scenario, backend: str, number: int = 0) -> None:
         self.lab = lab
@@ -156,6 +160,10 @@ class Lane(ABC):
         rows = [row for row in journal.rows[:] if self._mine(row[4])]
         header = {**journal.header, "scene": self.scenario.name}
         header |= {"pattern": self.pattern, "backend": self.backend, "broker": self.broker}
+        header["settings"] = {
+            **{name: getattr(self.lab.settings, name) for name in _SETTINGS},
+            "seed": self.scenario.seed,
+        }
         return Journal(rows, **header)
 
     def do(self, user: Any, verb: str) -> None:

@@ -43,6 +43,8 @@ class OutsideUser:
 class OutsideLane(Lane):
     """One class of code that is not ours, in a scene of its own."""
 
+    registers = False
+
     def __init__(self, lab: Lab, scenario: Scenario, backend: str, number: int = 0) -> None:
         super().__init__(lab, scenario, backend, number)
         self.client = find_client(backend)

@@ -215,6 +215,11 @@ class Scenario:
         """The memory alarm is over."""
         return self.then("calm", service=service)
 
+    def ask(self, seconds: float = 0.0) -> Scenario:
+        """Ask the registry who is there: once, or over and over for so long. The judges
+        compare the answers with who was."""
+        return self.then("ask", seconds=seconds)
+
     def wait(self, seconds: float) -> Scenario:
         """So much time passes."""
         return self.then("wait", seconds=seconds)
@@ -329,7 +334,13 @@ class Scenario:
 
 
 #: How the timeline shortens a verb.
-_MARKS = {"send": "sends", "join": "joins", "freeze_link": "link freezes", "sent": "·"}
+_MARKS = {
+    "send": "sends",
+    "join": "joins",
+    "freeze_link": "link freezes",
+    "sent": "·",
+    "ask": "who?",
+}
 
 
 def _toml(value: Any) -> str:

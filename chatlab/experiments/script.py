@@ -8,6 +8,7 @@ no error of the run; a step that cannot be done at all ends it
 
 from __future__ import annotations
 
+import contextlib
 import random
 import threading
 import time
@@ -19,6 +20,7 @@ from chatlab.experiments.faults import CannotPlay, Faults
 from chatlab.experiments.lanes import Lane
 from chatlab.experiments.scenario import Scenario
 from chatlab.experiments.steps import Step
+from chatlab.journal import now
 from chatlab.lab import Lab
 from chatlab.lab.settle import Settled
 
@@ -33,6 +35,8 @@ LOOK_SECONDS = 1.0
 CALM_SECONDS = 0.3
 #: A user that comes online right after a broker has may find a queue that is not there yet.
 RETRY_SECONDS = 20.0
+#: Who is asked for over and over is asked for so often.
+ASK_SECONDS = 0.2
 #: A sender that goes on meanwhile is waited for so long.
 SENDERS_SECONDS = 120.0
 
@@ -187,6 +191,22 @@ class Script:
 
     def _do_wait(self, step: Step) -> None:
         time.sleep(step.seconds)
+
+    def _do_ask(self, step: Step) -> None:
+        until = time.monotonic() + step.seconds
+        while True:
+            self._look()
+            if time.monotonic() >= until:
+                return
+            time.sleep(ASK_SECONDS)
+
+    def _look(self) -> None:
+        """Ask once; no answer is none, and says nothing of anybody."""
+        if not self._lanes[0].registers:
+            return
+        with contextlib.suppress(ServiceUnavailable):
+            found = self._lab.discover()
+            self._lab.record(("Listed", now(), "", 0, "", found.via, sorted(found.users)))
 
     def _do_settle(self, step: Step) -> None:
         until = time.monotonic() + (step.seconds or SETTLE_SECONDS)

@@ -21,6 +21,10 @@ MESSAGES = 40
 WORK_SECONDS = 0.02
 #: Links stay cut, and servers paused, for so long.
 FAULT_SECONDS = 1.0
+#: Who has vanished stays away for longer than a lease and what the judges grant on top, …
+GHOST_SECONDS = 5.5
+#: … and who is back has so long to be listed.
+BACK_SECONDS = 2.5
 #: While something is killed, so many messages a second are under way.
 RATE = 200.0
 
@@ -180,7 +184,7 @@ def poison(n: int) -> Scenario:
 
 
 def ghosts(n: int) -> Scenario:
-    """Members vanish in three ways: what becomes of what is sent to them?"""
+    """Members vanish in three ways: what becomes of what is sent to them, and who is listed?"""
     return (
         Scenario(
             "ghosts",
@@ -191,14 +195,16 @@ def ghosts(n: int) -> Scenario:
         .join("ana", "bob", "eva", "dan", "leo")
         .send("ana", n - n // 2)
         .settle()
+        .ask()
         .crash("bob")
         .freeze("eva")
         .cut("dan")
         .send("ana", n // 2)
-        .wait(FAULT_SECONDS)
+        .ask(GHOST_SECONDS)
         .thaw("eva")
         .heal("dan")
         .online("bob")
+        .ask(BACK_SECONDS)
     )
 
 
@@ -214,7 +220,8 @@ def _waiting(name: str, n: int, patterns: tuple[Pattern, ...] = ALL) -> Scenario
         .settle()
         .offline("bob")
     )
-    return _if_insults(scenario, "offline").send("ana", n // 2)
+    # What those who are there have not seen yet must not go down with the broker.
+    return _if_insults(scenario, "offline").send("ana", n // 2).settle()
 
 
 def _back(scenario: Scenario) -> Scenario:

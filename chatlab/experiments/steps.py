@@ -70,6 +70,7 @@ VERBS: dict[str, Verb] = {
     "resume": _verb("{service}: go on", "service"),
     "memory_alarm": _verb("{service}: memory alarm", "service", breaks="service"),
     "calm": _verb("{service}: memory alarm over", "service"),
+    "ask": _verb("ask who is there", takes="seconds"),
     "wait": _verb("{seconds:g} s pass", "seconds"),
     "settle": _verb("until nothing deliverable is left", takes="seconds"),
 }

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from chatlab.checkers.listed import BACK_SECONDS, LEASE_SECONDS, MARGIN_SECONDS
 from chatlab.errors import InvalidInput
 from chatlab.experiments import Scenario, Step, scenarios, shipped
 from chatlab.experiments.expected import broker_of, expected
@@ -226,3 +227,14 @@ def test_what_waits_while_a_broker_fails_waits_for_two_where_it_is_one_of_theirs
 
     assert away("insults") == {"bob", "eva"}  # of one, nobody could tell whether it was fair
     assert away("group") == away("private") == {"bob"}
+
+
+def test_in_ghosts_discovery_is_asked_before_during_and_after_and_longer_than_a_lease() -> None:
+    steps = shipped("ghosts").steps
+    before, during, after = (n for n, step in enumerate(steps) if step.do == "ask")
+    crash, back = (
+        next(n for n, s in enumerate(steps) if s.do == do) for do in ("crash", "online")
+    )
+    assert before < crash < during < back < after
+    assert steps[during].seconds > LEASE_SECONDS + MARGIN_SECONDS
+    assert steps[after].seconds > BACK_SECONDS
