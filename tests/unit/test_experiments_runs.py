@@ -197,6 +197,24 @@ def test_a_client_that_is_not_ours_is_judged_anew_by_what_it_promises(
     assert {check.backend for check in back.verdict.checks} == {client}
 
 
+def test_a_kept_run_is_played_again_on_the_backend_of_its_own_pattern(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = run_of(all_seen(), "as-reported")
+    run.journal.header["pattern"] = "private"
+    folder = run.save(tmp_path).folder
+    played: list[str] = []
+
+    def again(_: object, backend: str, **options: object) -> Run:
+        played.append(backend)
+        return run
+
+    monkeypatch.setattr(experiments, "run", again)
+    assert cli.main(["rerun", str(folder)]) == 0
+    assert played == ["private/as-reported"]
+    assert "Then: kept. Now: kept." in capsys.readouterr().out
+
+
 def test_what_no_journal_tells_is_kept_with_the_verdict(tmp_path: Path) -> None:
     left = Check("removal", "", "", "cannot tell", "Still there: x.", counted=False)
     run = run_of(all_seen())
