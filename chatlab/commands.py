@@ -23,16 +23,14 @@ if TYPE_CHECKING:
     from chatlab.experiments import Matrix, Run
 
 KEPT, BROKEN, CANNOT_TELL, COULD_NOT_RUN = range(4)
+#: As in :mod:`chatlab.experiments.steps`, which is loaded when it is needed.
+PATTERNS = ("group", "private", "insults")
 _STATUS = {
     "kept": KEPT,
     "not promised": KEPT,
     "broken": BROKEN,
     "cannot tell": CANNOT_TELL,
 }
-
-#: What the table may cut off and its reader needs: why a run was not played to its end, what
-#: a client did wrong, what could not be removed.
-_IN_FULL = ("run", "client", "removal")
 
 Work = Callable[[Settings, argparse.Namespace], int]
 
@@ -89,13 +87,18 @@ def matrix(settings: Settings, options: argparse.Namespace) -> int:
         backends, clients = options.backend or (), options.client or ()
         print(
             experiments.declares(
-                options.scenarios, backends, clients=clients, settings=settings
+                options.scenarios,
+                backends,
+                pattern=options.pattern,
+                clients=clients,
+                settings=settings,
             )
         )
         return KEPT
     found = experiments.matrix(
         options.scenarios,
         options.backend or (),
+        pattern=options.pattern,
         clients=options.client or (),
         repeat=options.repeat,
         messages=options.messages,
@@ -110,7 +113,8 @@ def matrix(settings: Settings, options: argparse.Namespace) -> int:
 
 @_could_not_run
 def replay(settings: Settings, options: argparse.Namespace) -> int:
-    """Show a run that was kept; no broker is needed."""
+    """Show a run that was kept, judged anew; no broker is needed. The exit status is that of
+    the new verdict."""
     from chatlab.experiments import Run
 
     found = Run.load(options.run)
@@ -123,7 +127,9 @@ def rerun(settings: Settings, options: argparse.Namespace) -> int:
     from chatlab import experiments
 
     old = experiments.Run.load(options.run)
-    new = experiments.run(old.scenario, old.backend, folder=options.folder, settings=settings)
+    new = experiments.run(
+        old.scenario, old.full_backend, folder=options.folder, settings=settings
+    )
     same = old.outcome == new.outcome
     print(_summary(new))
     print(f"\nThen: {old.outcome}. Now: {new.outcome}.{'' if same else ' It does not repeat.'}")
@@ -170,6 +176,8 @@ def _show_runs(
 
 
 def _summary(run: Run) -> str:
+    from chatlab.experiments.run import NOTES
+
     figures = run.figures
     lines = [
         f"{run.scenario.name} on {run.backend}: {run.outcome}",
@@ -184,7 +192,9 @@ def _summary(run: Run) -> str:
         lines.append(f"the worst of {len(run.repeats)} runs")
     if run.folder:
         lines.append(f"kept in {run.folder}")
-    notes = [c.why for c in run.verdict.checks if c.checker in _IN_FULL]
+    # The table may cut off what its reader needs.
+    notes = [c.why for c in run.verdict.checks if c.checker in NOTES]
+    notes += [f"The stored verdict differs: {each}." for each in run.differences]
     return "\n".join([*lines, "", repr(run.verdict), *notes])
 
 
@@ -205,6 +215,8 @@ def _plain(run: Run) -> dict[str, Any]:
         "figures": run.figures.to_dict(),
         "folder": str(run.folder) if run.folder else None,
         "verdict": run.verdict.to_dict(),
+        "stored": run.stored.outcome if run.stored else None,
+        "differences": list(run.differences),
     }
 
 
@@ -274,9 +286,17 @@ def run_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def matrix_arguments(parser: argparse.ArgumentParser) -> None:
-    """``chatlab matrix SCENARIO … --backend BACKEND …``"""
-    parser.add_argument("scenarios", nargs="+", metavar="SCENARIO", help="see `chatlab list`")
+    """``chatlab matrix SCENARIO … --backend BACKEND … --pattern PATTERN``"""
+    parser.add_argument(
+        "scenarios",
+        nargs="*",
+        metavar="SCENARIO",
+        help="see `chatlab list`; default, with --pattern: all that are for it",
+    )
     parser.add_argument("--backend", action="append", help="may be repeated; default: all")
+    parser.add_argument(
+        "--pattern", choices=PATTERNS, help="default: the first that the scenarios are for"
+    )
     parser.add_argument(
         "--client",
         action="append",

@@ -212,13 +212,21 @@ class Drained(Fact):
     waiting: int
 
 
+@dataclass(frozen=True, slots=True)
+class Listed(Fact):
+    """Somebody asked who is there: discovery, by this way, named these users."""
+
+    way: str
+    names: list[str]
+
+
 KINDS: dict[str, type[Fact]] = {
     kind.__name__: kind
     for kind in (
         *(Sent, Confirmed, Returned, Failed, Uncertain),
         *(Delivered, Discarded, Handled, Rejected, Acked, Reached),
         *(Connected, Disconnected, Subscribed, Left, Crashed, Frozen, Thawed),
-        *(FaultBegan, FaultEnded, Drained),
+        *(FaultBegan, FaultEnded, Drained, Listed),
     )
 }
 _WIDTH = {name: len(fields(kind)) + 1 for name, kind in KINDS.items()}

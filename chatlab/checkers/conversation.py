@@ -92,8 +92,8 @@ class Conversation:
     """All that concerns one conversation."""
 
     chat: str
-    #: As named in the journal, in the order of appearance.
-    backends: dict[str, None] = field(default_factory=dict)
+    #: As named in the journal, in the order of appearance -> by whose promises it is judged.
+    backends: dict[str, str] = field(default_factory=dict)
     sends: dict[str, Send] = field(default_factory=dict)
     sights: list[Sight] = field(default_factory=list)
     #: Group: member -> from subscription to leaving.
@@ -106,7 +106,8 @@ class Conversation:
     ends: defaultdict[str, list[End]] = field(default_factory=lambda: defaultdict(list))
     #: Insults: id -> lines at which it was given back.
     rejected: defaultdict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
-    #: Insults: who attached to draw -> the backend with its options, the latest.
+    #: Insults: who attached to draw -> the backend with its options by whose promises it is
+    #: judged, the latest.
     consumers: dict[str, str] = field(default_factory=dict)
     #: Connected and Disconnected, with the user and the life.
     visits: list[tuple[int, str, int, str]] = field(default_factory=list)

@@ -19,7 +19,7 @@ from collections import Counter
 from itertools import groupby
 from statistics import median
 
-from chatlab.checkers.conversation import Sight
+from chatlab.checkers.conversation import NEVER, Sight
 from chatlab.checkers.fates import Case
 from chatlab.checkers.verdict import (
     BROKEN,
@@ -103,16 +103,25 @@ def _judged(
     if not paced and _work(case) < WORK_SECONDS:
         return NOT_PROMISED, f"{shares}; of busy members no turn is promised.", False
     if times > limit:
-        what = f"{passed} was idle and passed over {times} times in a row; {limit} is the most."
-        return BROKEN, f"{shares}; {what}", True
+        what = (
+            f"{passed} passed over {times} times in a row: it was idle, and {limit} is the most"
+        )
+        return BROKEN, f"{what}; {shares}.", True
     return KEPT, f"{shares}; nobody idle was passed over more than {limit} times.", True
 
 
 def _ended(case: Case, sight: Sight) -> int:
-    """The line at which its member was done with it."""
-    ends = case.talk.ends.get(sight.key, ())
-    mine = (e.line for e in ends if (e.user, e.life) == (sight.user, sight.life))
-    return next(mine, sight.line)
+    """The line at which its member had it no longer in its hands: it was done, given back,
+    handed to another, or its member crashed. Where a journal does not say when one is done,
+    shown is done."""
+    talk, key = case.talk, sight.key
+    if not talk.ends:
+        return sight.line
+    mine = (e.line for e in talk.ends[key] if (e.user, e.life) == (sight.user, sight.life))
+    others = (other.line for other in talk.by_key[key])
+    crash = case.history.crashed(sight.user, sight.line, NEVER)
+    ends = (*mine, *talk.rejected[key], *others, crash)
+    return min((line for line in ends if line > sight.line), default=NEVER)
 
 
 def _paced(case: Case, takers: list[Sight]) -> bool:
@@ -130,8 +139,9 @@ def _work(case: Case) -> float:
     """How long the work on one insult takes, in seconds."""
     if not case.talk.ends:
         return 0.0
-    at = case.history.at
-    return median(at(_ended(case, s)) - s.at for s in case.talk.sights)
+    ended = [(sight, _ended(case, sight)) for sight in case.talk.sights]
+    done = [case.history.at(line) - sight.at for sight, line in ended if line < NEVER]
+    return median(done) if done else 0.0
 
 
 def _passed_over(case: Case, members: list[str]) -> tuple[str, list[Sight]]:

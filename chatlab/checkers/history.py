@@ -46,7 +46,7 @@ class History:
         self.last_send = self.last_event = self.last_return = 0
         #: (user, store) that attached at least once.
         self.known: set[tuple[str, str]] = set()
-        self._mailboxes: defaultdict[str, dict[str, None]] = defaultdict(dict)
+        self._mailboxes: defaultdict[str, dict[str, str]] = defaultdict(dict)
         self._direct: set[str] = set()
         self._acks: set[str] = set()
         for line, row in enumerate(self.rows, 2):
@@ -171,18 +171,18 @@ class History:
             self.known.add(key)
             return
         if chat == MAILBOX:
-            self._mailboxes[user][backend] = None
+            self._mailboxes[user][backend] = self._promised(backend)
         else:
             talk = self._conversation(chat)
             talk.visits.append((line, user, life, "Connected"))
-            talk.backends.setdefault(backend)
+            talk.backends.setdefault(backend, self._promised(backend))
             if chat.startswith("private:"):
                 self._direct.add(chat)
             elif chat == m.INSULTS:
                 if role == "producer":
                     self._leave(key, line if key in self.known else 0, "away")
                     return
-                talk.consumers[user] = backend
+                talk.consumers[user] = self._promised(backend)
             else:
                 self._enter(talk, user, line)
         if key not in self.known:
@@ -202,8 +202,14 @@ class History:
     def _subscribed(self, line: int, row: Row) -> None:
         _, _, user, _, chat, backend = row
         talk = self._conversation(chat)
-        talk.backends.setdefault(backend)
+        talk.backends.setdefault(backend, self._promised(backend))
         self._enter(talk, user, line)
+
+    def _promised(self, backend: str) -> str:
+        """The backend whose promises this one has to keep: of a client that is not ours the
+        header names it (``promises``), of all others itself."""
+        said = self.header.get("promises")
+        return str(said) if said and backend == self.header.get("backend") else backend
 
     def _enter(self, talk: Conversation, user: str, line: int) -> None:
         spans = talk.members[user]
@@ -267,7 +273,7 @@ class History:
             if talk.pattern == "private" and by_mailbox:
                 ends = talk.chat.split(":")[1:3]
                 one, other = (self._mailboxes.get(user, {}) for user in ends)
-                both = {backend: None for backend in one if backend in other}
+                both = {name: said for name, said in one.items() if name in other}
                 talk.backends |= both or one | other
 
 

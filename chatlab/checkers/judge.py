@@ -12,6 +12,7 @@ from chatlab.checkers import (
     insults,
     late,
     limits,
+    listed,
     order,
     reconnect,
 )
@@ -67,6 +68,7 @@ def judge(journal: Journal, *, expect: Iterable[str] = ()) -> Verdict:
     stamps = causal.stamps(history)
     comers = [whom for what, whom in expected if what == "late"]
     checks = [check for case in cases for check in _judged(case, stamps, comers)]
+    checks += listed.checks(history)
     checks += [_expected(history, cases, *each) for each in expected if each[0] != "late"]
     if not cases:
         checks.append(Check("delivery", "", "", CANNOT_TELL, "Nothing was sent or shown."))
@@ -106,11 +108,11 @@ def _expected(history: History, cases: list[Case], what: str, whom: str) -> Chec
     name = f"{what} {whom}"
     counts = {"times": len(lines)}
     if not lines:
-        return Check("expected", "", "", CANNOT_TELL, f"{name}: it never happened.", counts)
+        return Check("expected", "", "", CANNOT_TELL, f"no {name}: it never happened.", counts)
     first = min(lines)
     later = history.last_event > first
     missing = any(entry.lost for case in cases for entry in case.missing)
     if not (later or missing):
-        why = f"{name}: it happened when everything was over."
+        why = f"{name} came too late: everything was over."
         return Check("expected", "", "", CANNOT_TELL, why, counts)
     return Check("expected", "", "", KEPT, f"{name}: it happened.", counts)

@@ -5,7 +5,8 @@ The rows are those that the backends declare (:mod:`chatlab.groups.guarantees`,
 
 - ``as-reported`` exists to break what a user of a chat is promised, so it is judged by the
   promises of its pattern's default backend: what it loses is *broken*, not *not promised*.
-- A backend that declares nothing (your own, a broken one) is judged in the same way.
+- A backend that declares nothing (your own, a broken one) is judged in the same way, unless
+  the journal's header says by whose promises it is to be judged (``promises``).
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ class Promise:
 def promise_of(talk: Conversation) -> Promise:
     """The promise that counts for a conversation; of several backends, where the journal
     cannot say which carried a message, the weakest in every point."""
-    found = [_one(talk, backend) for backend in talk.backends] or [_one(talk, "")]
+    found = [_one(talk, *each) for each in (talk.backends or {"": ""}).items()]
     promise = found[0]
     for other in found[1:]:
         promise = _weaker(promise, other)
@@ -101,9 +102,12 @@ def judged_by(pattern: str, backend: str) -> str:
     return DEFAULTS[pattern] if name == AS_REPORTED else backend
 
 
-def _one(talk: Conversation, backend: str) -> Promise:
+def _one(talk: Conversation, backend: str, promised: str) -> Promise:
+    """Of the backend of this name, which is to keep what that one promises."""
     make = {"group": _of_group, "insults": _of_insults, "private": _of_private}
-    promise = make[talk.pattern](backend, judged_by(talk.pattern, backend))
+    promise = make[talk.pattern](promised, judged_by(talk.pattern, promised))
+    if backend != promised:  # nobody's own promise, whatever the one it is measured by is
+        return replace(promise, backend=backend, stand_in=False)
     name = talk.pattern == "insults" and backend.partition(":")[0]
     shown = f"{name or backend} (stand-in)" if promise.stand_in else name or backend
     return replace(promise, backend=shown)

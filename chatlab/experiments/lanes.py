@@ -14,12 +14,12 @@ from typing import Any, ClassVar
 
 from chatlab import messages as m
 from chatlab.backends import GROUPS, INSULTS, PRIVATE, Known, parse_backend, with_options
-from chatlab.checkers import Verdict, judge
+from chatlab.checkers import Check
 from chatlab.errors import InvalidInput
+from chatlab.experiments.expected import broker_of, link_of
 from chatlab.experiments.outside import find_client, is_outside
 from chatlab.experiments.scenario import Scenario
-from chatlab.experiments.steps import Pattern, Step
-from chatlab.groups.guarantees import guarantees
+from chatlab.experiments.steps import Pattern
 from chatlab.journal import Journal
 from chatlab.lab import InsultChannel, Lab, PrivateChat, User
 from chatlab.messages import Receipt
@@ -27,7 +27,8 @@ from chatlab.messages import Receipt
 KNOWN: dict[Pattern, Known] = {"group": GROUPS, "private": PRIVATE, "insults": INSULTS}
 #: Longer than the pauses between attempts of anybody who has to come back.
 QUIET_SECONDS = 3.0
-_BROKERS = {"RabbitMQ": "rabbitmq", "Redis": "redis", "none": ""}
+#: What the figures and the verdict of a run depend on, besides its scenario.
+_SETTINGS = ("lease_seconds", "heartbeat_seconds", "send_seconds")
 
 
 def pattern_of(scenario: Scenario, backend: str) -> tuple[Pattern, str]:
@@ -81,6 +82,8 @@ class Lane(ABC):
     pattern: Pattern
     #: Whether several of them fit into one scene.
     shares_scene: ClassVar[bool] = False
+    #: Whether its users enter themselves into the registry, where others find them.
+    registers: ClassVar[bool] = True
 
     def __init__(self, lab: Lab, scenario: Scenario, backend: str, number: int = 0) -> None:
         self.lab = lab
@@ -90,21 +93,16 @@ class Lane(ABC):
         #: What could not be removed when it was closed.
         self.leftovers: list[str] = []
 
-    @staticmethod
-    @abstractmethod
-    def broker_of(backend: str) -> str:
-        """The service that a backend relies on: ``rabbitmq``, ``redis``, ``server``; empty
-        when there is none."""
-
     @property
     def broker(self) -> str:
-        """The service that this one relies on."""
-        return self.broker_of(self.backend)
+        """The service that this one relies on: ``rabbitmq``, ``redis``, ``server``; empty when
+        there is none."""
+        return broker_of(self.pattern, self.backend)
 
     @property
     def link(self) -> str:
-        """The link on which its messages travel."""
-        return self.broker
+        """The link on which its messages travel; empty when there is none."""
+        return link_of(self.pattern, self.broker)
 
     @property
     def quiet_seconds(self) -> float:
@@ -117,34 +115,13 @@ class Lane(ABC):
         return self.backend.partition(":")[0] != "memory"
 
     @property
-    def faults(self) -> tuple[str, ...]:
-        """What the scenario does to this backend: ``kill rabbitmq``, ``cut bob-redis``."""
-        return tuple(
-            fault
-            for step in self.scenario.steps
-            if step.breaks in ("service", "user", "link")
-            for fault in self._faults_of(step)
-        ) + tuple(f"late {user}" for user in self._late())
+    def notes(self) -> tuple[Check, ...]:
+        """What it saw that no journal tells; each a figure, none of them counts."""
+        return ()
 
-    def _late(self) -> list[str]:
-        """Who comes to the group when something has been sent."""
-        if self.pattern != "group":
-            return []
-        steps = self.scenario.steps
-        first = next((n for n, step in enumerate(steps) if step.do == "send"), len(steps))
-        early = {user for step in steps[:first] for user in step.who}
-        later = [step for step in steps[first:] if step.do in ("join", "subscribe")]
-        return [user for step in later for user in step.who if user not in early]
-
-    def _faults_of(self, step: Step) -> list[str]:
-        if step.breaks == "user":
-            # A second window is in the journal as a life of its own, not as a fault.
-            return [f"{step.do} {user}" for user in step.who if step.do != "second_window"]
-        if step.breaks == "service":
-            return [f"{step.do} {self.broker if step.service == 'broker' else step.service}"]
-        service = self.link if step.service == "broker" else step.service
-        fault = "freeze" if step.do == "freeze_link" else step.do
-        return [f"{fault} {user}-{service}" for user in step.who]
+    def will_not_return(self) -> set[str]:
+        """The users whose client ended by itself, so that nobody need wait for it."""
+        return set()
 
     # -- its users
 
@@ -182,12 +159,12 @@ class Lane(ABC):
         journal = self.lab.journal
         rows = [row for row in journal.rows[:] if self._mine(row[4])]
         header = {**journal.header, "scene": self.scenario.name}
-        header |= {"pattern": self.pattern, "backend": self.backend}
+        header |= {"pattern": self.pattern, "backend": self.backend, "broker": self.broker}
+        header["settings"] = {
+            **{name: getattr(self.lab.settings, name) for name in _SETTINGS},
+            "seed": self.scenario.seed,
+        }
         return Journal(rows, **header)
-
-    def verdict(self, journal: Journal) -> Verdict:
-        """What can be said of that journal."""
-        return judge(journal, expect=self.faults)
 
     def do(self, user: Any, verb: str) -> None:
         """Of groups: ``subscribe``, ``connect``, ``disconnect`` or ``unsubscribe``."""
@@ -212,10 +189,6 @@ class GroupLane(Lane):
     def name_of(scenario: Scenario, number: int) -> str:
         """The group of the lane of that number; the first one has the scenario's name."""
         return scenario.name + (f".{number}" if number else "")
-
-    @staticmethod
-    def broker_of(backend: str) -> str:
-        return _BROKERS[guarantees(backend).broker]
 
     def join(self, user: User, options: dict[str, Any]) -> None:
         # Where a backend keeps what was before, a member may ask for it.
@@ -248,14 +221,6 @@ class PrivateLane(Lane):
         self._chats: dict[tuple[str, str], PrivateChat] = {}
         self._here: list[User] = []
 
-    @staticmethod
-    def broker_of(backend: str) -> str:
-        return "" if backend == "direct" else "server"
-
-    @property
-    def link(self) -> str:
-        return self.broker or "direct"
-
     def join(self, user: User, options: dict[str, Any]) -> None:
         _only_role(options)
         for other in self._here:
@@ -284,13 +249,6 @@ class InsultLane(Lane):
     def __init__(self, lab: Lab, scenario: Scenario, backend: str, number: int = 0) -> None:
         super().__init__(lab, scenario, backend, number)
         self._handles: dict[str, InsultChannel] = {}
-
-    @staticmethod
-    def broker_of(backend: str) -> str:
-        name = backend.partition(":")[0]
-        if name == "memory":
-            return ""
-        return "redis" if name.startswith("redis") else "rabbitmq"
 
     def join(self, user: User, options: dict[str, Any]) -> None:
         given = {"role": "both", **options}

@@ -8,18 +8,17 @@ the judges read it like any other.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from chatlab import messages as m
-from chatlab.checkers import Check, Verdict, judge
+from chatlab.checkers import Check
 from chatlab.errors import InvalidInput, NotPossible
 from chatlab.experiments.lanes import Lane
 from chatlab.experiments.outside import find_client
 from chatlab.experiments.outside_process import ClientFailed
 from chatlab.experiments.outside_seat import MAILBOX, Ledger, OutsideSeat
 from chatlab.experiments.scenario import Scenario
-from chatlab.journal import Journal, encode
+from chatlab.journal import Journal
 from chatlab.lab import Lab
 from chatlab.messages import Receipt
 from chatlab.services.urls import is_ours
@@ -43,6 +42,8 @@ class OutsideUser:
 
 class OutsideLane(Lane):
     """One class of code that is not ours, in a scene of its own."""
+
+    registers = False
 
     def __init__(self, lab: Lab, scenario: Scenario, backend: str, number: int = 0) -> None:
         super().__init__(lab, scenario, backend, number)
@@ -72,9 +73,13 @@ class OutsideLane(Lane):
                 todo="Write a method remove() that deletes it; it is called at the end.",
             )
 
-    @staticmethod
-    def broker_of(backend: str) -> str:
-        return find_client(backend).broker
+    @property
+    def broker(self) -> str:
+        return self.client.broker
+
+    @property
+    def link(self) -> str:
+        return self.client.broker
 
     @property
     def _chat(self) -> str:
@@ -116,6 +121,9 @@ class OutsideLane(Lane):
     def heal(self, user: OutsideUser) -> None:
         user.heal()
 
+    def will_not_return(self) -> set[str]:
+        return {name for name, seat in self._seats.items() if seat.will_not_return}
+
     # -- taking part
 
     def join(self, user: OutsideUser, options: dict[str, Any]) -> None:
@@ -143,42 +151,19 @@ class OutsideLane(Lane):
 
     def journal(self) -> Journal:
         found = super().journal()
+        # By whose promises it is judged: see chatlab.checkers.promises.
         found.header |= {"client": str(self.client.file), "promises": self.client.promises}
         return found
 
-    def verdict(self, journal: Journal) -> Verdict:
-        """As of a backend that promises what this one is to keep. What the code did wrong is
-        told besides, and does not count: its messages speak for themselves."""
-        found = judge(
-            promising(journal, self.backend, self.client.promises), expect=self.faults
-        )
-        checks = [self._named(check, journal) for check in found.checks]
-        checks += [
+    @property
+    def notes(self) -> tuple[Check, ...]:
+        """What the code did wrong is told, and does not count: its messages speak for
+        themselves."""
+        return tuple(
             Check(
                 *("client", "", self.backend, "cannot tell"),
                 f"{error.what} {error.todo}",
                 counted=False,
             )
             for error in self._complaints.values()
-        ]
-        return replace(found, checks=tuple(checks))
-
-    def _named(self, check: Check, journal: Journal) -> Check:
-        """The check with the backend's own name, also in the lines of its example."""
-        lines = tuple((n, encode(journal.rows[n - 2])) for n, _ in check.example.lines)
-        return replace(
-            check,
-            backend=check.backend and self.backend,
-            example=replace(check.example, lines=lines),
         )
-
-
-def promising(journal: Journal, backend: str, promises: str) -> Journal:
-    """The journal as that of another backend, whose promises count."""
-    rows = (
-        (*row[:5], promises, *row[6:])
-        if row[0] in ("Connected", "Subscribed") and row[5] == backend
-        else row
-        for row in journal.rows
-    )
-    return Journal(rows, **journal.header)

@@ -55,6 +55,7 @@ class OutsideProcess:
         name: unique under the lease.
         record: takes its facts.
         trouble: told what the code did wrong while nobody waited for an answer.
+        gone: told when the process ended while it listened, without a word.
     """
 
     def __init__(
@@ -64,16 +65,19 @@ class OutsideProcess:
         name: str,
         record: Callable[[Row], None],
         trouble: Callable[[ClientFailed], None],
+        gone: Callable[[], None],
     ) -> None:
         self.name = name
-        #: Whether ``listen`` is running.
+        #: Whether ``listen`` is running, and whether it has ended without being asked to.
         self.listening = False
+        self.ended_itself = False
+        self._killed = False
         #: Whether ``subscribe`` was called.
         self.subscribed = False
         #: Looks at its link while it listens; stops before it is ended from here.
         self.watcher: asyncio.Task[None] | None = None
         self._lease, self._client = lease, client
-        self._record, self._trouble = record, trouble
+        self._record, self._trouble, self._went = record, trouble, gone
         self._token = secrets.token_hex(16)
         self._server: asyncio.Server | None = None
         self._writer: asyncio.StreamWriter | None = None
@@ -159,7 +163,6 @@ class OutsideProcess:
         """``listen`` runs from now on."""
         self._stopped.clear()
         await self.call("listen")
-        self.listening = True
 
     async def leave(self) -> bool:
         """Ctrl-C, if it listens; then a goodbye; killed when it takes too long.
@@ -188,6 +191,7 @@ class OutsideProcess:
 
     async def kill(self) -> None:
         """SIGKILL; returns when all that it had written has been read."""
+        self._killed = True
         self._unwatch()
         with contextlib.suppress(ChatlabError):  # it has ended by itself
             await self._lease.signal(self.name, "kill")
@@ -234,6 +238,7 @@ class OutsideProcess:
             self.listening = False
             self._stopped.set()
             if frame["ended"] is not None:
+                self.ended_itself = True
                 self._trouble(client_failed(self._client, "listen", frame["ended"]))
         else:
             self._settle(frame)
@@ -245,9 +250,15 @@ class OutsideProcess:
         if "error" in frame:
             future.set_exception(client_failed(self._client, verb, frame["error"]))
         else:
+            # Here, not where the answer is waited for: by then it may be over again.
+            self.listening = self.listening or verb == "listen"
             future.set_result(frame["value"])
 
     def _over(self) -> None:
+        if self.listening and not self._killed:
+            self.ended_itself = True
+            self._went()
+            self._trouble(self._died())
         self._gone.set()
         self._stopped.set()
         self.listening = False

@@ -12,6 +12,7 @@ import asyncio
 import itertools
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal
 from urllib.parse import quote
 
@@ -35,6 +36,7 @@ Where = Literal["online", "offline", "crashed", "frozen"]
 LinkFault = Literal["cut", "slow", "freeze"]
 #: Why a client is disconnected, as far as can be seen from outside.
 LOST = "its connection was lost"
+ENDED = "its process has ended"
 #: How often a link is looked at.
 LOOK_SECONDS = 0.02
 
@@ -265,6 +267,13 @@ class OutsideSeat:
     # -- processes
 
     @property
+    def will_not_return(self) -> bool:
+        """Whether it is to receive, and its client has ended by itself: nobody starts it
+        again."""
+        process = self._processes.get("receive")
+        return self.where == "online" and process is not None and process.ended_itself
+
+    @property
     def _all(self) -> list[OutsideProcess]:
         return [*self._processes.values(), *self._older]
 
@@ -282,6 +291,7 @@ class OutsideSeat:
             f"outside-{self.name}-{next(self._names)}",
             self._record,
             self._told,
+            partial(self._ended, self._incarnation),
         )
         await process.start(
             **{"file": str(self._client.file), "class": self._client.name},
@@ -360,6 +370,10 @@ class OutsideSeat:
         kind = "Connected" if here else "Disconnected"
         rest = (self._client.backend, self._role or "both") if here else (LOST,)
         self._lab.record((kind, now(), self.name, self._incarnation, self._chat, *rest))
+
+    def _ended(self, incarnation: int) -> None:
+        row = ("Disconnected", now(), self.name, incarnation, self._chat, ENDED)
+        self._lab.record(row)
 
     def _told(self, error: ClientFailed) -> None:
         """What our own fault made it raise is no complaint."""

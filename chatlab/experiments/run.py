@@ -3,7 +3,7 @@
 A folder holds all of it, readable without chatlab: ``journal.jsonl`` (every fact),
 ``verdict.json``, ``run.json`` (scenario, backend, figures of merit, versions, settings),
 ``summary.html``, pictures as SVG, and ``shiviz.log`` for public space-time viewers.
-:meth:`Run.load` gives the run back; no broker is needed for it.
+:meth:`Run.load` gives the run back and judges its journal anew; no broker is needed for it.
 """
 
 from __future__ import annotations
@@ -11,24 +11,32 @@ from __future__ import annotations
 import json
 import re
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from chatlab.checkers import Check, Verdict
+from chatlab.checkers import Check, Verdict, judge
 from chatlab.checkers.verdict import OUTCOMES
 from chatlab.errors import InvalidInput
 from chatlab.experiments import summary
+from chatlab.experiments.expected import broker_of, expected
 from chatlab.experiments.figures import Figures, figures
 from chatlab.experiments.lanes import pattern_of
+from chatlab.experiments.outside import is_outside
 from chatlab.experiments.scenario import Scenario
 from chatlab.experiments.shiviz import shiviz
+from chatlab.experiments.steps import Pattern
 from chatlab.journal import Journal
+from chatlab.messages import title
 from chatlab.tables import card
 
 FORMAT = 1
+#: Checks that are no function of the journal, but what whoever played the run saw: why it was
+#: not played to its end, what a client's code did wrong, what could not be removed.
+NOTES = ("run", "client", "removal")
 
 
 @dataclass(frozen=True)
@@ -43,18 +51,30 @@ class Run:
     #: When it began: seconds since the epoch.
     began: float
     folder: Path | None = None
+    #: Of a run that was loaded: the verdict that was kept with it.
+    stored: Verdict | None = field(default=None, repr=False, compare=False)
     repeats: tuple[Run, ...] = field(default=(), repr=False, compare=False)
 
     @property
-    def pattern(self) -> str:
+    def pattern(self) -> Pattern:
         """``group``, ``private`` or ``insults``."""
-        said = self.journal.header.get("pattern")
+        said: Pattern | None = self.journal.header.get("pattern")
         return said or pattern_of(self.scenario, self.backend)[0]
+
+    @property
+    def full_backend(self) -> str:
+        """Its backend with its pattern, as :func:`chatlab.experiments.run` takes it."""
+        return self.backend if is_outside(self.backend) else f"{self.pattern}/{self.backend}"
 
     @property
     def outcome(self) -> str:
         """The verdict in two words at most."""
         return self.verdict.outcome
+
+    @property
+    def differences(self) -> tuple[str, ...]:
+        """Where the verdict that was kept differs from the one reached now, a sentence each."""
+        return () if self.stored is None else differences(self.stored, self.verdict)
 
     @cached_property
     def figures(self) -> Figures:
@@ -99,7 +119,7 @@ class Run:
 
     @classmethod
     def load(cls, folder: Path | str) -> Run:
-        """Read what :meth:`save` wrote; its tier is *replay* from then on.
+        """Read what :meth:`save` wrote, and judge it anew; its tier is *replay* from then on.
 
         Raises:
             InvalidInput: no run, another format, or a damaged file; names it.
@@ -111,16 +131,28 @@ class Run:
         journal = Journal.load(path / "journal.jsonl")
         journal.header["tier"] = "replay"
         try:
-            return cls(
+            stored = Verdict.from_dict(_read(path / "verdict.json"))
+            found = cls(
                 scenario=Scenario.from_dict(facts["scenario"]),
                 backend=facts["backend"],
                 journal=journal,
-                verdict=Verdict.from_dict(_read(path / "verdict.json")),
+                verdict=stored,
                 began=facts["began"],
                 folder=path,
+                stored=stored,
             )
+            notes = [check for check in stored.checks if check.checker in NOTES]
+            anew = judged(found.scenario, found.pattern, found._broker, journal, notes)
         except (KeyError, TypeError) as error:
             raise InvalidInput(f"{path} is a damaged run: {error!r}.") from error
+        return replace(found, verdict=anew)
+
+    @property
+    def _broker(self) -> str:
+        """The service that its backend relied on; journals of old do not say."""
+        said = self.journal.header.get("broker")
+        promises = self.journal.header.get("promises")
+        return broker_of(self.pattern, promises or self.backend) if said is None else said
 
     def __repr__(self) -> str:
         return f"<Run {self.scenario.name} on {self.backend}: {self.outcome}>"
@@ -155,9 +187,57 @@ def worst(runs: Sequence[Run]) -> Run:
     return replace(first, repeats=tuple(runs))
 
 
-def cannot_tell(why: str) -> Verdict:
-    """The verdict of a run that could not be played to its end."""
-    return Verdict((Check("run", "", "", "cannot tell", why),))
+def judged(
+    scenario: Scenario,
+    pattern: Pattern,
+    broker: str,
+    journal: Journal,
+    notes: Sequence[Check] = (),
+) -> Verdict:
+    """The verdict of a run: of its journal, by what the scenario was to do, and what whoever
+    played it saw besides. A run that was not played to its end tells nothing.
+
+    Args:
+        broker: the service that the backend relies on.
+        notes: checks of :data:`NOTES`.
+    """
+    if any(note.checker == "run" for note in notes):
+        return Verdict(tuple(notes), str(journal.header.get("tier", "")))
+    found = judge(journal, expect=expected(scenario, pattern, broker))
+    return replace(found, checks=(*found.checks, *notes))
+
+
+def not_played(why: str) -> Check:
+    """The note of a run that could not be played to its end."""
+    return Check("run", "", "", "cannot tell", why)
+
+
+def differences(stored: Verdict, now: Verdict) -> tuple[str, ...]:
+    """Where two verdicts on one run differ in what counts: an outcome, or a number of lost."""
+    then, anew = _told(stored), _told(now)
+    return tuple(
+        f"{name}: {then.get(name, 'not asked')}; now {anew.get(name, 'not asked')}"
+        for name in dict.fromkeys([*then, *anew])
+        if then.get(name) != anew.get(name)
+    )
+
+
+def _told(verdict: Verdict) -> dict[str, str]:
+    """Check by check, the verdict as a whole first; figures are left out."""
+    found = {"verdict": _words(verdict.outcome, verdict.lost)}
+    numbers: Counter[str] = Counter()
+    for check in verdict.checks:
+        name = f"{check.checker} {title(check.chat)}".rstrip()
+        if check.counted:
+            # A scenario may expect several things: each is a check of the same name.
+            numbers[name] += 1
+            numbered = name if numbers[name] == 1 else f"{name} ({numbers[name]})"
+            found[numbered] = _words(check.outcome, check.counts.get("lost", 0))
+    return found
+
+
+def _words(outcome: str, lost: int) -> str:
+    return f"{outcome}, {lost} lost" if lost else outcome
 
 
 def _free(folder: Path, name: str) -> Path:

@@ -17,16 +17,18 @@ from pathlib import Path
 
 from chatlab.checkers import Check
 from chatlab.errors import InvalidInput
+from chatlab.experiments.asked import asked, find_scenario, rows_of, wanted_of
 from chatlab.experiments.declared import Thing, dry_run, remove, things
+from chatlab.experiments.expected import broker_of
 from chatlab.experiments.faults import CannotPlay, Commands, Faults
-from chatlab.experiments.lanes import KNOWN, LANES, Lane, pattern_of
+from chatlab.experiments.lanes import LANES, Lane, pattern_of
 from chatlab.experiments.matrix import Matrix
-from chatlab.experiments.outside import PREFIX, is_outside
+from chatlab.experiments.outside import is_outside
 from chatlab.experiments.outside_lane import OutsideLane
-from chatlab.experiments.run import Run, cannot_tell, worst
+from chatlab.experiments.run import Run, judged, not_played, worst
 from chatlab.experiments.scenario import Scenario
 from chatlab.experiments.script import Report, Script
-from chatlab.experiments.shipped import MESSAGES, shipped
+from chatlab.experiments.shipped import MESSAGES
 from chatlab.experiments.steps import Pattern
 from chatlab.lab import Lab
 from chatlab.lab.progress import screen
@@ -76,7 +78,7 @@ def run(
     if bool(backend) == bool(client):
         raise InvalidInput("A run is on one backend, or on one client.")
     script = find_scenario(scenario, messages, seed)
-    (wanted,) = _wanted([backend] if backend else [], [client] if client else [])
+    (wanted,) = wanted_of([backend] if backend else [], [client] if client else [])
     pattern, text = pattern_of(script, wanted)
     commands = Commands(fault, heal).check(settings or Settings.load())
     with _reporting(report) as say:
@@ -92,9 +94,10 @@ def run(
 
 
 def matrix(
-    scenarios: Iterable[Scenario | str],
+    scenarios: Iterable[Scenario | str] = (),
     backends: Sequence[str] = (),
     *,
+    pattern: Pattern | None = None,
     clients: Sequence[str] = (),
     repeat: int = 1,
     messages: int = MESSAGES,
@@ -108,16 +111,16 @@ def matrix(
     """Play each scenario on each backend: the grid.
 
     Args:
-        backends: default: every backend of the scenarios' first pattern, as-reported first.
+        scenarios: default, if a pattern is given: all shipped ones that are made for it.
+        backends: default: every backend of the pattern, as-reported first.
+        pattern: ``group``, ``private`` or ``insults``; default: the first one that all the
+            scenarios are made for.
         clients: code that is not ours, each a row more.
 
     Raises:
         as :func:`run`.
     """
-    scripts = [find_scenario(scenario, messages, seed) for scenario in scenarios]
-    if not scripts:
-        raise InvalidInput("A grid needs a scenario.")
-    wanted = _wanted(backends, clients) or _all_backends(scripts[0].patterns[0])
+    scripts, wanted = asked(scenarios, backends, clients, pattern, messages, seed)
     commands = Commands(fault, heal).check(settings or Settings.load())
     runs: dict[tuple[str, str], list[Run]] = {}
     with _reporting(report) as say:
@@ -127,16 +130,17 @@ def matrix(
                     told = _numbered(say, number, repeat, f"{script.name}: ")
                     for one in _play(script, pattern, texts, settings, commands, told):
                         kept = one.save(folder) if folder is not None else one
-                        runs.setdefault((one.backend, script.name), []).append(kept)
-    cells = {key: worst(found) for key, found in runs.items()}
-    rows = [pattern_of(scripts[0], backend)[1] for backend in wanted]
-    return Matrix(rows, [script.name for script in scripts], cells)
+                        runs.setdefault((one.full_backend, script.name), []).append(kept)
+    rows = rows_of(scripts[0], wanted)
+    cells = {(rows[backend], script): worst(found) for (backend, script), found in runs.items()}
+    return Matrix(list(rows.values()), [script.name for script in scripts], cells)
 
 
 def declares(
-    scenarios: Iterable[Scenario | str],
+    scenarios: Iterable[Scenario | str] = (),
     backends: Sequence[str] = (),
     *,
+    pattern: Pattern | None = None,
     clients: Sequence[str] = (),
     settings: Settings | None = None,
 ) -> Table:
@@ -145,36 +149,12 @@ def declares(
     Raises:
         InvalidInput: as :func:`run`.
     """
-    scripts = [find_scenario(scenario) for scenario in scenarios]
-    if not scripts:
-        raise InvalidInput("A grid needs a scenario.")
-    wanted = _wanted(backends, clients) or _all_backends(scripts[0].patterns[0])
+    scripts, wanted = asked(scenarios, backends, clients, pattern)
     return dry_run(scripts, wanted, settings or Settings.load())
-
-
-def find_scenario(
-    scenario: Scenario | str, messages: int = MESSAGES, seed: int = 0
-) -> Scenario:
-    """The scenario itself, a shipped one by its name, or one from a TOML file."""
-    if isinstance(scenario, Scenario):
-        return scenario
-    if scenario.endswith(".toml"):
-        return Scenario.load(scenario)
-    return shipped(scenario, messages, seed)
-
-
-def _wanted(backends: Sequence[str], clients: Sequence[str]) -> list[str]:
-    """What is played on, outside clients by their names as backends."""
-    return [*backends, *(PREFIX + client.removeprefix(PREFIX) for client in clients)]
 
 
 def _lane(pattern: Pattern, backend: str) -> type[Lane]:
     return OutsideLane if is_outside(backend) else LANES[pattern]
-
-
-def _all_backends(pattern: Pattern) -> list[str]:
-    """As-reported first, as everywhere."""
-    return sorted(KNOWN[pattern], key=lambda name: name != "as-reported")
 
 
 def _together(script: Scenario, backends: Sequence[str]) -> Iterator[tuple[Pattern, list[str]]]:
@@ -186,7 +166,7 @@ def _together(script: Scenario, backends: Sequence[str]) -> Iterator[tuple[Patte
     shared = [(p, t) for p, t in found if _lane(p, t).shares_scene]
 
     def broker(entry: tuple[Pattern, str]) -> str:
-        return LANES[entry[0]].broker_of(entry[1])
+        return broker_of(*entry)
 
     for _, group in groupby(sorted(shared, key=broker), broker):
         entries = list(group)
@@ -248,7 +228,8 @@ def _with_leftovers(run: Run, left: Sequence[str]) -> Run:
 
 def _judged(lane: Lane, began: float, trouble: str) -> Run:
     journal = lane.journal()
-    verdict = cannot_tell(trouble) if trouble else lane.verdict(journal)
+    notes = [not_played(trouble)] if trouble else lane.notes
+    verdict = judged(lane.scenario, lane.pattern, lane.broker, journal, notes)
     return Run(lane.scenario, lane.backend, journal, verdict, began)
 
 

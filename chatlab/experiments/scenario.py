@@ -77,7 +77,13 @@ class Scenario:
 
     def _check(self, step: Step) -> None:
         self._check_known((*step.who, *([step.to] if step.to else [])))
-        if not set(self.patterns) <= set(VERBS[step.do].patterns):
+        if unknown := set(step.only) - set(self.patterns):
+            raise InvalidInput(
+                f"The step {step.do!r} is only for {', '.join(sorted(unknown))}, and the "
+                f"scenario {self.name} is not.",
+                todo=f"It is for: {', '.join(self.patterns)}.",
+            )
+        if not set(step.only or self.patterns) <= set(VERBS[step.do].patterns):
             allowed = " or ".join(VERBS[step.do].patterns)
             raise InvalidInput(
                 f"The step {step.do!r} is for a {allowed}.",
@@ -98,7 +104,8 @@ class Scenario:
 
     def then(self, do: str, *who: str, **fields: Any) -> Scenario:
         """The scenario with this step at its end; ``do`` is one of
-        :data:`~chatlab.experiments.steps.VERBS`."""
+        :data:`~chatlab.experiments.steps.VERBS`. ``only=("insults",)``: done on that pattern
+        and left out on the others."""
         options = tuple(fields.pop("options", {}).items())
         return replace(self, steps=(*self.steps, Step(do, who, options=options, **fields)))
 
@@ -207,6 +214,11 @@ class Scenario:
     def calm(self, service: str = "broker") -> Scenario:
         """The memory alarm is over."""
         return self.then("calm", service=service)
+
+    def ask(self, seconds: float = 0.0) -> Scenario:
+        """Ask the registry who is there: once, or over and over for so long. The judges
+        compare the answers with who was."""
+        return self.then("ask", seconds=seconds)
 
     def wait(self, seconds: float) -> Scenario:
         """So much time passes."""
@@ -322,7 +334,13 @@ class Scenario:
 
 
 #: How the timeline shortens a verb.
-_MARKS = {"send": "sends", "join": "joins", "freeze_link": "link freezes", "sent": "·"}
+_MARKS = {
+    "send": "sends",
+    "join": "joins",
+    "freeze_link": "link freezes",
+    "sent": "·",
+    "ask": "who?",
+}
 
 
 def _toml(value: Any) -> str:

@@ -8,6 +8,7 @@ no error of the run; a step that cannot be done at all ends it
 
 from __future__ import annotations
 
+import contextlib
 import random
 import threading
 import time
@@ -19,7 +20,9 @@ from chatlab.experiments.faults import CannotPlay, Faults
 from chatlab.experiments.lanes import Lane
 from chatlab.experiments.scenario import Scenario
 from chatlab.experiments.steps import Step
+from chatlab.journal import now
 from chatlab.lab import Lab
+from chatlab.lab.settle import Settled
 
 #: A run waits at most so long, in seconds, for what is still deliverable …
 SETTLE_SECONDS = 30.0
@@ -32,6 +35,8 @@ LOOK_SECONDS = 1.0
 CALM_SECONDS = 0.3
 #: A user that comes online right after a broker has may find a queue that is not there yet.
 RETRY_SECONDS = 20.0
+#: Who is asked for over and over is asked for so often.
+ASK_SECONDS = 0.2
 #: A sender that goes on meanwhile is waited for so long.
 SENDERS_SECONDS = 120.0
 
@@ -71,7 +76,9 @@ class Script:
         Raises:
             CannotPlay: a step cannot be done; says which and why.
         """
-        steps = [*self._scenario.steps, Step("sent"), Step("settle")]
+        pattern = self._lanes[0].pattern
+        mine = [step for step in self._scenario.steps if step.done_on(pattern)]
+        steps = [*mine, Step("sent"), Step("settle")]
         try:
             for number, step in enumerate(steps, 1):
                 self._report(f"{number}/{len(steps)} {step}")
@@ -185,6 +192,22 @@ class Script:
     def _do_wait(self, step: Step) -> None:
         time.sleep(step.seconds)
 
+    def _do_ask(self, step: Step) -> None:
+        until = time.monotonic() + step.seconds
+        while True:
+            self._look()
+            if time.monotonic() >= until:
+                return
+            time.sleep(ASK_SECONDS)
+
+    def _look(self) -> None:
+        """Ask once; no answer is none, and says nothing of anybody."""
+        if not self._lanes[0].registers:
+            return
+        with contextlib.suppress(ServiceUnavailable):
+            found = self._lab.discover()
+            self._lab.record(("Listed", now(), "", 0, "", found.via, sorted(found.users)))
+
     def _do_settle(self, step: Step) -> None:
         until = time.monotonic() + (step.seconds or SETTLE_SECONDS)
         quiet_since = time.monotonic()
@@ -194,9 +217,17 @@ class Script:
             settled = self._lab.settle(max(0.0, min(LOOK_SECONDS, left)))
             if settled or left <= LOOK_SECONDS:
                 return
+            back = self._coming_back(settled)
+            if not back and not settled.late:
+                return
             # The look itself is a fact; who reconnects does so silently.
-            if settled.reconnecting or len(self._lab.journal) > before + 1:
+            if back or len(self._lab.journal) > before + 1:
                 quiet_since = time.monotonic()
+
+    def _coming_back(self, settled: Settled) -> set[str]:
+        """Who should be connected again any moment, without those whose client has ended."""
+        gone = {user for lane in self._lanes for user in lane.will_not_return()}
+        return {row["user"] for row in settled.reconnecting} - gone
 
     @property
     def _patience(self) -> float:

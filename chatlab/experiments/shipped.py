@@ -21,6 +21,10 @@ MESSAGES = 40
 WORK_SECONDS = 0.02
 #: Links stay cut, and servers paused, for so long.
 FAULT_SECONDS = 1.0
+#: Who has vanished stays away for longer than a lease and what the judges grant on top, …
+GHOST_SECONDS = 5.5
+#: … and who is back has so long to be listed.
+BACK_SECONDS = 2.5
 #: While something is killed, so many messages a second are under way.
 RATE = 200.0
 
@@ -82,7 +86,9 @@ def crash_with_work(n: int) -> Scenario:
             processes=("bob",),
         )
         .join("ana", role="producer")
-        .join("bob", "eva", work=WORK_SECONDS, prefetch=10, role="consumer")
+        # So slow that work piles up in its hands, however slowly it is sent.
+        .join("bob", work=10 * WORK_SECONDS, prefetch=10, role="consumer")
+        .join("eva", work=WORK_SECONDS, prefetch=10, role="consumer")
         .send("ana", n)
         .wait(3 * WORK_SECONDS)
         .crash("bob")
@@ -104,22 +110,22 @@ def reader_kill(n: int) -> Scenario:
 
 def broker_restart(n: int) -> Scenario:
     """The broker is stopped in order and started while messages wait: are they still there?"""
-    return _waiting("broker-restart", n).restart("broker").online("bob")
+    return _back(_waiting("broker-restart", n).restart("broker"))
 
 
 def broker_kill(n: int) -> Scenario:
     """The broker is killed while messages wait: are they still there?"""
-    return _waiting("broker-kill", n).kill("broker").start("broker").online("bob")
+    return _back(_waiting("broker-kill", n).kill("broker").start("broker"))
 
 
 def redis_kill(n: int) -> Scenario:
     """Redis, with the name server, is killed while messages wait: are they still there?"""
-    return _waiting("redis-kill", n).kill("redis").start("redis").online("bob")
+    return _back(_waiting("redis-kill", n).kill("redis").start("redis"))
 
 
 def server_kill(n: int) -> Scenario:
     """The chat server is killed while messages wait: are they still there?"""
-    return _waiting("server-kill", n, ("private",)).kill("server").start("server").online("bob")
+    return _back(_waiting("server-kill", n, ("private",)).kill("server").start("server"))
 
 
 def link_cut(n: int) -> Scenario:
@@ -178,7 +184,7 @@ def poison(n: int) -> Scenario:
 
 
 def ghosts(n: int) -> Scenario:
-    """Members vanish in three ways: what becomes of what is sent to them?"""
+    """Members vanish in three ways: what becomes of what is sent to them, and who is listed?"""
     return (
         Scenario(
             "ghosts",
@@ -189,29 +195,45 @@ def ghosts(n: int) -> Scenario:
         .join("ana", "bob", "eva", "dan", "leo")
         .send("ana", n - n // 2)
         .settle()
+        .ask()
         .crash("bob")
         .freeze("eva")
         .cut("dan")
         .send("ana", n // 2)
-        .wait(FAULT_SECONDS)
+        .ask(GHOST_SECONDS)
         .thaw("eva")
         .heal("dan")
         .online("bob")
+        .ask(BACK_SECONDS)
     )
 
 
 def _waiting(name: str, n: int, patterns: tuple[Pattern, ...] = ALL) -> Scenario:
-    """Half of the messages are sent while bob is away, and wait for him."""
-    return (
+    """Half of the messages are sent while bob is away, and wait for him. Insults wait only
+    when nobody is there to draw them, so there eva is away, too; in a group she sees them at
+    once."""
+    scenario = (
         Scenario(name, ("ana", "bob", "eva"), patterns=patterns)
-        # Of insults only bob is a receiver; in a group eva is there and sees them at once.
-        .join("ana", "eva", role="producer")
-        .join("bob")
+        .join("ana", role="producer")
+        .join("eva", "bob", role="consumer")
         .send("ana", n - n // 2)
         .settle()
         .offline("bob")
-        .send("ana", n // 2)
     )
+    # What those who are there have not seen yet must not go down with the broker.
+    return _if_insults(scenario, "offline").send("ana", n // 2).settle()
+
+
+def _back(scenario: Scenario) -> Scenario:
+    """Who was away in :func:`_waiting` comes back."""
+    return _if_insults(scenario.online("bob"), "online")
+
+
+def _if_insults(scenario: Scenario, do: str) -> Scenario:
+    """With that done by eva where insults are played."""
+    if "insults" not in scenario.patterns:
+        return scenario
+    return scenario.then(do, "eva", only=("insults",))
 
 
 _SHIPPED: tuple[Callable[[int], Scenario], ...] = (

@@ -70,6 +70,7 @@ VERBS: dict[str, Verb] = {
     "resume": _verb("{service}: go on", "service"),
     "memory_alarm": _verb("{service}: memory alarm", "service", breaks="service"),
     "calm": _verb("{service}: memory alarm over", "service"),
+    "ask": _verb("ask who is there", takes="seconds"),
     "wait": _verb("{seconds:g} s pass", "seconds"),
     "settle": _verb("until nothing deliverable is left", takes="seconds"),
 }
@@ -99,6 +100,8 @@ class Step:
     seconds: float = 0.0
     #: How someone takes part: ``work``, ``prefetch``, ``ack``, ``role``, ``fails_on``.
     options: tuple[tuple[str, Any], ...] = ()
+    #: The patterns on which it is done, a part of the scenario's; empty: on all of them.
+    only: tuple[Pattern, ...] = ()
 
     def __post_init__(self) -> None:
         verb = VERBS.get(self.do)
@@ -107,7 +110,7 @@ class Step:
                 f"A scenario has no step {self.do!r}.", todo=f"There are: {', '.join(VERBS)}."
             )
         given = {f.name for f in fields(self) if getattr(self, f.name) != f.default}
-        if wrong := given - verb.needs - verb.takes - {"do"}:
+        if wrong := given - verb.needs - verb.takes - {"do", "only"}:
             raise InvalidInput(f"The step {self.do!r} has no {_listed(wrong)}.")
         if missing := verb.needs - given:
             raise InvalidInput(f"The step {self.do!r} needs {_listed(missing)}.")
@@ -118,6 +121,10 @@ class Step:
             )
         if self.count < 0 or self.rate < 0 or self.seconds < 0:
             raise InvalidInput(f"The step {self.do!r} has a number below 0.")
+
+    def done_on(self, pattern: Pattern) -> bool:
+        """Whether it is done where that pattern is played."""
+        return not self.only or pattern in self.only
 
     @property
     def breaks(self) -> str:
@@ -134,6 +141,8 @@ class Step:
             words += f" at {self.rate:g} a second"
         if self.options:
             words += f" ({', '.join(f'{key} {value}' for key, value in self.options)})"
+        if self.only:
+            words += f" ({' and '.join(self.only)} only)"
         return words if self.wait else f"{words}, and meanwhile"
 
     def to_dict(self) -> dict[str, Any]:
@@ -143,8 +152,9 @@ class Step:
             for f in fields(self)
             if getattr(self, f.name) != f.default
         }
-        if self.who:
-            found["who"] = list(self.who)
+        for name in ("who", "only"):
+            if name in found:
+                found[name] = list(found[name])
         if self.options:
             found["options"] = dict(self.options)
         return found
@@ -162,8 +172,9 @@ class Step:
             raise InvalidInput(
                 f"A step has no {_listed(unknown)}.", todo=f"It has: do, {', '.join(known)}."
             )
-        who = found.get("who", ())
-        found["who"] = (who,) if isinstance(who, str) else tuple(who)
+        for name in ("who", "only"):
+            names = found.get(name, ())
+            found[name] = (names,) if isinstance(names, str) else tuple(names)
         found["options"] = tuple(dict(found.get("options", {})).items())
         for name, kind in known.items():
             if name in found and not isinstance(found[name], _ALLOWED.get(kind, kind)):

@@ -151,6 +151,8 @@ def _numbers(stories: Sequence[Story], scale: OrderScale) -> list[tuple[float, s
     """A tick per message, or per round number where they would touch."""
     most = max(range(len(stories)), key=lambda number: len(stories[number].sends))
     sends = stories[most].sends
+    if not sends:
+        return []  # what was sent was meant for nobody
     apart = text_width(f"{len(sends):,}", 11) + 10
     step = max(round_up(len(sends) * apart / (scale.right - scale.left)), 1)
     found: list[tuple[float, str]] = []

@@ -127,6 +127,25 @@ def test_after_a_memory_alarm_that_nobody_ended_the_next_lab_has_a_healthy_broke
     assert played("burst", "redis-stream", lab_settings).outcome == "kept"
 
 
+@pytest.mark.soak
+def test_insults_that_wait_while_their_broker_is_killed_are_there_for_both(
+    lab_settings: Settings,
+) -> None:
+    run = played("broker-kill", "insults/rabbitmq", lab_settings)
+    assert run.outcome == "kept", told(run)
+    (fairness,) = run.verdict.of("fairness")
+    assert fairness.counts["members"] == 2
+
+
+@pytest.mark.soak
+def test_who_vanishes_is_listed_for_a_lease_and_no_longer(lab_settings: Settings) -> None:
+    run = played("ghosts", "redis-stream", lab_settings)
+    assert run.outcome == "kept", told(run)
+    (presence,) = run.verdict.of("presence")
+    assert presence.counts["ghosts"] == 2  # the killed and the frozen; one was cut off
+    assert presence.counts["longest_ghost_ms"] > 0
+
+
 def test_a_fault_that_never_happened_proves_nothing(lab_settings: Settings) -> None:
     run = played("absent-member", "rabbitmq-durable", lab_settings, 8)
     assert run.outcome == "kept"
@@ -151,6 +170,7 @@ def test_a_run_is_kept_and_replays_without_brokers(
     )
     assert run.folder is not None
     back = Run.load(run.folder)
-    assert back.verdict == run.verdict
-    assert judge(back.journal).outcome == run.outcome
+    assert back.verdict.checks == run.verdict.checks  # judged anew
+    assert back.journal.header["settings"]["lease_seconds"] == lab_settings.lease_seconds
+    assert (back.stored, back.differences) == (run.verdict, ())
     assert (run.folder / "insults.svg").exists()

@@ -194,7 +194,6 @@ class Mine:
 """
 
 
-@SOAK
 def test_a_client_that_raises_is_told_where_and_the_run_goes_on(
     play: Play, tmp_path: Path
 ) -> None:
@@ -204,10 +203,30 @@ def test_a_client_that_raises_is_told_where_and_the_run_goes_on(
     )
     counts = run.journal.counts()
     assert counts["Uncertain"] == 3  # nobody knows what such an exception means
+    assert counts["Drained"] == 1  # looked for once: what has ended is not waited for
     assert run.outcome == "cannot tell"
     assert "Mine.listen() ended: ZeroDivisionError: division by zero (line 7 of mine.py)." in (
         told(run)
     )
+
+
+@SOAK
+def test_a_client_whose_process_ends_is_told_and_not_waited_for(
+    play: Play, tmp_path: Path
+) -> None:
+    text = RAISES.replace('raise RuntimeError("no idea")', "pass")
+    text = text.replace("1 / 0", "__import__('os')._exit(3)")
+    run = play(
+        Scenario("ends", "ana bob", patterns="insults").join("ana", "bob").send("ana", 3),
+        written(tmp_path, text),
+    )
+    gone = [row for row in run.journal.rows if row[0] == "Disconnected" and row[4]]
+    assert {(row[2], row[5]) for row in gone} == {
+        ("ana", "its process has ended"),
+        ("bob", "its process has ended"),
+    }
+    assert run.journal.counts()["Drained"] == 1
+    assert "The process of Mine has ended." in told(run)
 
 
 def test_an_exception_that_the_class_calls_a_refusal_is_a_failure(

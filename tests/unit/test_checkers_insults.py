@@ -236,6 +236,25 @@ def test_who_is_busy_or_away_is_not_passed_over() -> None:
     assert away.settle().check("fairness").outcome == "kept"
 
 
+def test_who_has_an_insult_in_its_hands_is_busy_until_it_is_done_or_crashes() -> None:
+    def served_elsewhere(run: Run) -> Run:
+        for _ in range(9):
+            run.work("eva", run.insult(), seconds=0.01)
+        return run
+
+    held = channel()
+    insult = held.insult()
+    held.fact("Delivered", "bob", INSULTS, insult, False)
+    assert served_elsewhere(held).check("fairness").counts["passed_over"] == 1  # eva, by it
+    assert held.crash("bob").settle().check("fairness").outcome == "kept"
+    # Given back, it is no excuse any more.
+    held = channel()
+    insult = held.insult()
+    held.fact("Delivered", "bob", INSULTS, insult, False)
+    held.fact("Rejected", "bob", INSULTS, insult.id, False)
+    assert served_elsewhere(held).check("fairness").counts["passed_over"] == 9
+
+
 def test_too_few_insults_are_a_figure() -> None:
     found = paced("bob").check("fairness")
     assert (found.outcome, found.counted) == ("cannot tell", False)

@@ -363,6 +363,7 @@ _ROWS = st.lists(
             for kind in ("FaultBegan", "FaultEnded")
         ),
         _row("Drained", st.just(""), st.integers(0, 2)),
+        _row("Listed", st.just(""), st.sampled_from(["registry", "events"]), st.lists(_USER)),
     ),
     max_size=30,
 )

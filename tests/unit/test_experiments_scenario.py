@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
+from chatlab.checkers.listed import BACK_SECONDS, LEASE_SECONDS, MARGIN_SECONDS
 from chatlab.errors import InvalidInput
 from chatlab.experiments import Scenario, Step, scenarios, shipped
+from chatlab.experiments.expected import broker_of, expected
 from chatlab.experiments.lanes import LANES, pattern_of
 from chatlab.experiments.shipped import names
-from chatlab.experiments.steps import ALL, VERBS
+from chatlab.experiments.steps import ALL, VERBS, Pattern
 
 NAMES = [
     *("absent-member", "late-joiner", "burst", "slow-consumer", "crash-with-work"),
@@ -169,7 +171,70 @@ def test_every_verb_says_what_it_does_and_every_pattern_has_a_lane() -> None:
 
 
 def test_who_joins_a_group_when_something_was_sent_comes_late() -> None:
-    lane = LANES["group"](None, shipped("late-joiner"), "rabbitmq-log")  # type: ignore[arg-type]
-    assert lane.faults == ("late eva",)
-    early = LANES["group"](None, shipped("absent-member"), "rabbitmq-log")  # type: ignore[arg-type]
-    assert early.faults == ()
+    assert expected(shipped("late-joiner"), "group", "rabbitmq") == ("late eva",)
+    assert expected(shipped("absent-member"), "group", "rabbitmq") == ()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "backend", "faults"),
+    [
+        ("group", "redis-pubsub", ("cut bob-redis", "freeze eva-redis", "kill redis")),
+        ("private", "mailbox-redis", ("cut bob-server", "freeze eva-server", "kill server")),
+        ("private", "direct", ("cut bob-direct", "freeze eva-direct", "kill broker")),
+        ("insults", "rabbitmq-not-me", ("cut bob-rabbitmq", "kill rabbitmq", "crash eva")),
+        ("insults", "memory", ("cut bob-broker", "kill broker", "crash eva")),
+    ],
+)
+def test_what_a_run_has_to_show_depends_on_pattern_and_backend(
+    pattern: Pattern, backend: str, faults: tuple[str, ...]
+) -> None:
+    scenario = (
+        Scenario("much", "ana bob eva")
+        .join("ana", "bob", "eva")
+        .cut("bob")
+        .then("freeze_link", "eva", service="broker", only=("group", "private"))
+        .kill()
+        .then("crash", "eva", only=("insults",))
+        .second_window("bob")
+    )
+    assert expected(scenario, pattern, broker_of(pattern, backend)) == faults
+
+
+def test_a_step_for_some_patterns_only_says_so_and_survives_toml(tmp_path: Path) -> None:
+    scenario = Scenario("x", "ana eva").then("offline", "eva", only=("insults",))
+    (step,) = scenario.steps
+    assert str(step) == "eva: go offline (insults only)"
+    assert step.done_on("insults")
+    assert not step.done_on("group")
+    file = tmp_path / "x.toml"
+    file.write_text(scenario.to_toml(), encoding="utf-8")
+    assert Scenario.load(file) == scenario
+    with pytest.raises(InvalidInput, match="only for private"):
+        Scenario("x", "ana", patterns=("group",)).then("offline", "ana", only=("private",))
+    # A verb that only groups have may be a step of a scenario for all patterns.
+    Scenario("x", "ana").then("subscribe", "ana", only=("group",))
+
+
+@pytest.mark.parametrize("name", ["broker-kill", "broker-restart", "redis-kill"])
+def test_what_waits_while_a_broker_fails_waits_for_two_where_it_is_one_of_theirs(
+    name: str,
+) -> None:
+    steps = shipped(name).steps
+
+    def away(pattern: Pattern) -> set[str]:
+        gone = (s for s in steps if s.do == "offline" and s.done_on(pattern))
+        return {user for step in gone for user in step.who}
+
+    assert away("insults") == {"bob", "eva"}  # of one, nobody could tell whether it was fair
+    assert away("group") == away("private") == {"bob"}
+
+
+def test_in_ghosts_discovery_is_asked_before_during_and_after_and_longer_than_a_lease() -> None:
+    steps = shipped("ghosts").steps
+    before, during, after = (n for n, step in enumerate(steps) if step.do == "ask")
+    crash, back = (
+        next(n for n, s in enumerate(steps) if s.do == do) for do in ("crash", "online")
+    )
+    assert before < crash < during < back < after
+    assert steps[during].seconds > LEASE_SECONDS + MARGIN_SECONDS
+    assert steps[after].seconds > BACK_SECONDS

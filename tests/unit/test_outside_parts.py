@@ -5,10 +5,8 @@ from __future__ import annotations
 import pytest
 
 from chatlab.experiments.outside_child import conversation, labelled, unlabelled
-from chatlab.experiments.outside_lane import promising
 from chatlab.experiments.outside_seat import Ledger, url_of
 from chatlab.insults.line import DELIVERIES
-from chatlab.journal import Journal
 from chatlab.messages import Message
 from chatlab.services.addresses import RabbitAddress, RedisAddress
 
@@ -64,20 +62,3 @@ def test_urls_carry_whatever_a_password_holds() -> None:
     assert url_of(broker) == "amqps://a%40b:p%2Fw%3A%3F@[::1]:5/%2F"
     assert url_of(RedisAddress(host="h", port=6, password="x", db=3)) == "redis://:x@h:6/3"
     assert url_of(RedisAddress(host="h", port=6)) == "redis://h:6/0"
-
-
-def test_only_the_clients_own_facts_take_the_name_of_what_it_promises() -> None:
-    rows = [
-        ("Connected", 1.0, "ana", 1, "", "", ""),
-        ("Subscribed", 1.0, "ana", 1, "group:g", "outside:x.py:X"),
-        ("Connected", 1.0, "ana", 1, "group:g", "outside:x.py:X", "both"),
-        ("Left", 1.0, "ana", 1, "group:g"),
-    ]
-    found = promising(Journal(rows, tier="real"), "outside:x.py:X", "rabbitmq-transient")
-    assert found.header == {"tier": "real"}
-    assert found.rows == [
-        rows[0],
-        (*rows[1][:5], "rabbitmq-transient"),
-        (*rows[2][:5], "rabbitmq-transient", "both"),
-        rows[3],
-    ]
