@@ -110,14 +110,14 @@ def tier(stories: Iterable[Story]) -> str:
 
 
 def caption(stories: Sequence[Story], *extra: str, backends: bool = True) -> str:
-    """The grey line: tier, versions, backends (unless each strip names its own), ``extra``
-    (the legend), settings; what does not fit is cut from the end."""
+    """The grey line: tier, versions, ``extra`` (the legend), backends (unless each strip
+    names its own), settings; what does not fit is cut from the end."""
     used = list(dict.fromkeys(name for s in stories for name in s.backends.values() if name))
     parts = [tier(stories) or "tier not recorded"]
     parts += versions((story.header for story in stories), used)
+    parts += [words for words in extra if words]
     if backends:
         parts += [backend_words(name, full=True) for name in used[:2]]
-    parts += [words for words in extra if words]
     for story in stories:
         settings = story.header.get("settings")
         if isinstance(settings, Mapping):
