@@ -32,9 +32,11 @@ MOST_MESSAGES = 40
 #: Diameters in pixels.
 DISC, DOT = 25.0, 11.0
 #: Where lanes end, and the widest names at their left, in pixels.
-LANES_RIGHT, NAME_WIDTH, STORE_WIDTH = 874.0, 150.0, 150.0
+LANES_RIGHT, NAME_WIDTH, STORE_WIDTH = 874.0, 150.0, 160.0
 #: Between the names of faults that would overlap, in pixels.
 FAULT_ROW = 17.0
+#: Most rows of them below the first.
+FAULT_ROWS = 3
 
 
 def is_banded(story: Story) -> bool:
@@ -142,7 +144,7 @@ class Strip:
     # -- background ------------------------------------------------------------------------
 
     def _faults(self) -> None:
-        clear = [self.heading, 0.0, 0.0]
+        clear = [self.heading, *[0.0] * FAULT_ROWS]
         #: How far the names of faults push what is below them.
         self.lower = 0.0
         for fault in self.story.faults:

@@ -14,11 +14,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from plots_script import bob_is_away
 
-from chatlab import plots
+from chatlab import cli, experiments, plots
 from chatlab.checkers import Check, Verdict
 from chatlab.errors import InvalidInput
-from chatlab.experiments import Matrix, Run, Scenario
+from chatlab.experiments import Matrix, Run, Scenario, shipped, summary
 from chatlab.journal import Journal
 from chatlab.plots.fonts import text_width, wrap
 from chatlab.plots.style import LOSS
@@ -300,3 +301,31 @@ def test_ten_thousand_facts_are_drawn_in_no_time() -> None:
     assert plots.grid(grid).caption.endswith("5,000 messages each")
     # The goal is one second; the bound leaves room for a busy machine.
     assert time.process_time() - begin < 3
+
+
+def test_the_command_draws_the_grid_it_prints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(experiments, "matrix", lambda *_, **__: q4())
+    path = tmp_path / "grid.svg"
+    assert cli.main(["matrix", "burst", "--picture", str(path)]) == 1
+    assert q4().cell("as-reported", "broker-kill") in capsys.readouterr().out
+    assert plots.grid(q4()).finding in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["grid.gif", "nowhere/grid.png"])
+def test_a_picture_that_cannot_be_written_is_refused_before_anything_runs(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["matrix", "burst", "--picture", str(tmp_path / name)])
+    assert name.partition("/")[0] in capsys.readouterr().err
+
+
+def test_the_page_of_a_run_says_in_words_what_its_pictures_show(tmp_path: Path) -> None:
+    script = bob_is_away(kept=True)
+    played = Run(
+        shipped("absent-member"), "rabbitmq-durable", script.journal, run("+").verdict, 0.0
+    )
+    page = summary.page(played, summary.draw(played, tmp_path))
+    assert 'alt="Bob was away: 3 messages waited, 0 were lost"' in page
