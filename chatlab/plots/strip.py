@@ -34,7 +34,7 @@ DISC, DOT = 25.0, 11.0
 #: Where lanes end, and the widest names at their left, in pixels.
 LANES_RIGHT, NAME_WIDTH, STORE_WIDTH = 874.0, 150.0, 160.0
 #: Between the names of faults that would overlap, in pixels.
-FAULT_ROW = 17.0
+FAULT_ROW = 18.0
 #: Most rows of them below the first.
 FAULT_ROWS = 3
 
