@@ -221,17 +221,19 @@ def test_the_ticks_of_persistence_are_round_numbers_that_do_not_touch(messages: 
 
 def test_regular_sends_leave_no_holes_in_a_band() -> None:
     script = Script("ana", "bob").join()
-    for _ in range(50):
+    for _ in range(62):
         script.send("ana", "bob")
     picture = plots.spacetime(script)
-    bars = sorted(
-        path.vertices[:, 0].min()
+    paths = [
+        path
         for shapes in picture.collections
         if isinstance(shapes, PolyCollection)
         for path in shapes.get_paths()
-    )
-    apart = [b - a for a, b in pairwise(sorted({round(x, 1) for x in bars}))]
+    ]
+    bars = {round(path.vertices[:, 0].min(), 1) for path in paths}
+    apart = [b - a for a, b in pairwise(sorted(bars))]
     assert max(apart) < 1.5 * min(apart)
+    assert len({round(path.get_extents().height, 1) for path in paths}) == 1
 
 
 def test_stores_with_long_names_are_told_apart() -> None:
@@ -251,7 +253,7 @@ def test_stores_with_long_names_are_told_apart() -> None:
 def test_numbers_that_would_touch_are_left_out() -> None:
     script = Script("ana", "bob").join()
     sent = [script.send("ana") for _ in range(40)]
-    picture = plots.spacetime(script.wait(30).see("bob", *sent), axis="time")
+    picture = plots.spacetime(script.wait(0.9).see("bob", *sent), axis="time")
     places = [box(picture, t) for t in words(picture) if t.isdigit() and t != "0"]
     shown = sorted(place for place in places if place[3] > 200)
     assert all(a[1] <= b[0] + 1 for a, b in pairwise(shown))
