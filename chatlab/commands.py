@@ -108,6 +108,8 @@ def matrix(settings: Settings, options: argparse.Namespace) -> int:
         fault=options.fault,
         heal=options.heal,
     )
+    if options.picture:
+        _draw(found, options.picture)
     return _show_runs(list(found.runs.values()), options, lambda: _grid(found, options))
 
 
@@ -202,6 +204,12 @@ def _grid(found: Matrix, options: argparse.Namespace) -> str:
     if options.csv:
         return found.to_csv().rstrip()
     return found.to_markdown() if options.markdown else repr(found)
+
+
+def _draw(found: Matrix, path: Path) -> None:
+    from chatlab import plots
+
+    plots.grid(found).save(path)  # type: ignore[attr-defined]
 
 
 def _plain(run: Run) -> dict[str, Any]:
@@ -305,6 +313,9 @@ def matrix_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--csv", action="store_true", help="print the grid as CSV")
     parser.add_argument("--markdown", action="store_true", help="print the grid as Markdown")
+    parser.add_argument(
+        "--picture", type=_picture, metavar="FILE", help="also draw the grid: .png or .svg"
+    )
     _playing(parser, None)
 
 
@@ -359,6 +370,16 @@ def _showing(parser: argparse.ArgumentParser) -> None:
         metavar="WHAT",
         help=f"exit 1 without it, promised or not: {', '.join(REQUIRE)} (joined by commas)",
     )
+
+
+def _picture(text: str) -> Path:
+    """Checked before a minute of runs, not after it."""
+    path = Path(text)
+    if path.suffix.lower() not in (".png", ".svg"):
+        raise argparse.ArgumentTypeError(f"{text!r} does not end in .png or .svg")
+    if not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"there is no folder {path.parent}")
+    return path
 
 
 def _requirements(text: str) -> list[str]:

@@ -1,7 +1,8 @@
 """Matrix: what survives what, as one grid of runs; a value.
 
 A cell says ``✓`` (promised and kept), ``– 20 lost`` (not promised), ``✗ 12 lost`` (promised
-and broken) or ``? no cut`` (the run tells nothing).
+and broken) or ``? no cut`` (the run tells nothing). A matrix shows itself as a table;
+``plots.grid`` draws it.
 """
 
 from __future__ import annotations

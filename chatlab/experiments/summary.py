@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Iterable
+from collections.abc import Mapping
 from html import escape
+from itertools import starmap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,17 +26,20 @@ table{{border-collapse:collapse;margin:1em 0}}.outcome{{font-weight:bold}}</styl
 """
 
 
-def draw(run: Run, folder: Path) -> list[Path]:
-    """Write the pictures of a run as SVG files; returns them."""
+def draw(run: Run, folder: Path) -> dict[Path, str]:
+    """Write the pictures of a run as SVG files; returns them with what they show."""
     drawn = {"space-time": spacetime(run.journal)}
     if run.pattern == "insults":
         drawn["insults"] = insults(run.journal)
     else:
         drawn["persistence"] = persistence(run.journal)
-    return [picture.save(folder / f"{name}.svg") for name, picture in drawn.items()]  # type: ignore[attr-defined]
+    return {
+        picture.save(folder / f"{name}.svg"): picture.finding  # type: ignore[attr-defined]
+        for name, picture in drawn.items()
+    }
 
 
-def page(run: Run, pictures: Iterable[Path]) -> str:
+def page(run: Run, pictures: Mapping[Path, str]) -> str:
     """The page; everything shown is escaped, pictures are part of it."""
     title = f"{run.scenario.name} on {run.backend}"
     header = {key: str(value) for key, value in run.journal.header.items() if value}
@@ -44,14 +48,14 @@ def page(run: Run, pictures: Iterable[Path]) -> str:
         about=escape(run.scenario.about),
         outcome=escape(run.outcome),
         verdict=run.verdict._repr_html_(),
-        pictures="".join(map(_inline, pictures)),
+        pictures="".join(starmap(_inline, pictures.items())),
         figures=run.figures._repr_html_(),
         header=card("run", header),
         steps=run.scenario._repr_html_(),
     )
 
 
-def _inline(picture: Path) -> str:
+def _inline(picture: Path, finding: str) -> str:
     """As data, because the names inside two SVG texts would clash on one page."""
     data = b64encode(picture.read_bytes()).decode()
-    return f'<p><img alt="{escape(picture.stem)}" src="data:image/svg+xml;base64,{data}">'
+    return f'<p><img alt="{escape(finding)}" src="data:image/svg+xml;base64,{data}">'

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
+from math import ceil
 
 from chatlab.plots.board import Board
 from chatlab.plots.fonts import text_width
@@ -97,10 +99,11 @@ def draw(
 ) -> None:
     """Draw the bands of ``story`` into left, right, top, bottom."""
     left, right, top, bottom = places
-    found = tally(story, lambda moment: int((x(moment) - left) // STRETCH))
+    wide, origin = _stretches(sorted({x(send.when) for send in story.sends}), left)
+    found = tally(story, lambda moment: int((x(moment) - origin) // wide))
     both = ((band, counts) for band in found for counts in (band.sent, band.seen))
     highest = max((band.share(counts, s) for band, counts in both for s in counts), default=1)
-    each = min((bottom - top) / len(found), 56.0)
+    each = min((bottom - top) / len(found), 76.0)
     top += (bottom - top - each * len(found)) / 2
     away: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for absence in story.absences:
@@ -127,18 +130,32 @@ def draw(
             shade = colour if up < 0 else pale(colour, 0.35)
             boxes = []
             for stretch in counts:
-                x0 = left + stretch * STRETCH
+                x0 = max(origin + stretch * wide, left)
                 tall = max(half * band.share(counts, stretch) / highest, 1.5)
-                boxes.append((x0 + 0.8, middle, x0 + STRETCH - 0.8, middle + up * tall))
+                x1 = min(origin + (stretch + 1) * wide, right)
+                boxes.append((x0 + 0.8, middle, x1 - 0.8, middle + up * tall))
             board.boxes(boxes, shade)
         board.line((left, middle), (right, middle), color=RULE, width=1, z=4)
         board.crosses(
-            [(left + (s + 0.5) * STRETCH, middle + half * 0.55) for s in band.lost],
+            [(origin + (s + 0.5) * wide, middle + half * 0.55) for s in band.lost],
             size=min(9.0, half),
             width=2.4,
         )
         board.chip_name(*(band.name, colour, left - 9, middle, left - 33 - widest), width=120)
         _counts(board, band, right + 12, middle, each)
+
+
+def _stretches(sends: list[float], left: float) -> tuple[float, float]:
+    """Width of a stretch, and where the first begins. Where sends are nearly as far apart
+    as a stretch is wide, one of another width would hold two of them here and none there."""
+    gaps = sorted(b - a for a, b in pairwise(sends))
+    usual = gaps[len(gaps) // 2] if gaps else STRETCH
+    if not STRETCH * 0.3 < usual < STRETCH * 1.6:
+        return STRETCH, left
+    wide = usual * max(1, round(STRETCH / usual))
+    # A quarter before the first send: what was sent half a gap later is seen in it, too.
+    first = sends[0] - wide / 4
+    return wide, first - wide * ceil(max(first - left, 0.0) / wide)
 
 
 def _counts(board: Board, band: Band, x: float, y: float, each: float) -> None:

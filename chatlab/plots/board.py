@@ -15,6 +15,8 @@ from matplotlib.patheffects import withStroke
 from chatlab.plots.fonts import DPI, drawable, families, fit, text_width
 from chatlab.plots.style import (
     CAPTION,
+    FAULT,
+    FAULT_EDGE,
     HATCH,
     HEIGHT,
     INK,
@@ -72,6 +74,7 @@ class Board:
         ha: str = "left",
         va: str = "center_baseline",
         halo: bool = False,
+        mono: bool = False,
         z: float = 6,
     ) -> None:
         """Words at a place; with ``halo`` readable on top of lines."""
@@ -81,7 +84,7 @@ class Board:
             fontsize=size * self.scale,
             color=color,
             weight="bold" if bold else "normal",
-            family=list(families(words)),
+            family=list(families(words, mono=mono)),
             ha=ha,
             va=va,
             zorder=z,
@@ -136,6 +139,11 @@ class Board:
         if hatched:
             patch.set(hatch="///", edgecolor=HATCH, linewidth=0)
         self.ax.add_patch(patch)
+
+    def column(self, x0: float, x1: float, y0: float, y1: float, z: float) -> None:
+        """A fault, pale red; its edges are seen where it overlaps another one."""
+        self.box(x0, y0, x1, y1, FAULT, z=z)
+        self.lines([[(x, y0), (x, y1)] for x in (x0, x1)], FAULT_EDGE, width=1.2, z=z + 0.1)
 
     def boxes(
         self,

@@ -44,40 +44,65 @@ def strip_finding(story: Story) -> str:
 
 def _one(story: Story) -> list[str]:
     lost, waited, waiting = (story.count(fate) for fate in ("lost", "waited", "waiting"))
-    who, fault = _who(story), _fault(story)
-    start = sentence(f"{who or fault}: ") if who or fault else ""
+    openings = starts(story)
     if not story.sends:
         return ["No messages were sent"]
     if lost and not (waited or waiting):
         words = f"{counted(lost, 'message')} {was(lost)} lost"
-        if who:
+        if _who(story) and not _only_fault(story):
             return [f"{words} while {_cause(story)}", words]
-        return [f"{words} when {fault}" if fault else words, words]
+        return [f"{words} when {_fault(story)}" if _fault(story) else words, words]
     if waiting and not waited:
         verb = "waits" if waiting == 1 else "wait"
-        words = f"{counted(waiting, 'message')} still {verb}, {lost:,} {was(lost)} lost"
-        return [start + words, words]
-    if waited:
-        words = f"{counted(waited + waiting, 'message')} waited, {lost:,} {was(lost)} lost"
-        return [start + words, words]
-    if story.repeated:
-        words = f"{counted(story.repeated, 'message')} came again, 0 were lost"
-        return [start + words, words]
-    if fault:
-        return [f"{start}{_rest(story)}", sentence(_rest(story))]
-    return [f"{start or 'Nobody was away: '}{_rest(story)}", sentence(_rest(story))]
+        ends = [f"{counted(waiting, 'message')} still {verb}, {lost:,} {was(lost)} lost"]
+    elif waited:
+        ends = [f"{counted(waited + waiting, 'message')} waited, {lost:,} {was(lost)} lost"]
+    elif story.repeated:
+        ends = [f"{counted(story.repeated, 'message')} came again, 0 were lost"]
+    else:
+        ends = _rests(story)
+        if not openings and len(ends) == 1:
+            openings = ["nobody was away"]
+    whole = [sentence(f"{start}: {end}") for end in ends for start in openings]
+    return [*whole, *map(sentence, ends)]
+
+
+def starts(story: Story) -> list[str]:
+    """What befell the users and the services, from the fullest wording to the shortest."""
+    who, fault = _who(story), _fault(story)
+    if not (who and fault):
+        return [words for words in (who or fault,) if words]
+    if _only_fault(story):
+        return [fault]
+    if len(_faults(story)) > 1:
+        return [who]
+    brief = who.replace(" was ", " ").replace(" were ", " ")
+    return [f"{who}, {fault}", f"{brief}, {_faults(story)[0]}", who]
+
+
+def _only_fault(story: Story) -> bool:
+    """Was nobody absent but by the one fault there was?"""
+    names = _faults(story)
+    cut_off = all(absence.why == "not connected" for absence in story.absences)
+    links = all(name.endswith("link cut") for name in names)
+    return bool(names) and cut_off and (len(names) == 1 or links)
 
 
 def _rest(story: Story) -> str:
+    return _rests(story)[0]
+
+
+def _rests(story: Story) -> list[str]:
     """When nothing was lost and nothing waited."""
     total = len(story.sends)
     refused = sum(send.outcome in ("refused", "returned") for send in story.sends)
     open = story.count("under way", "unknown")
     if refused:
-        return f"{refused:,} of {counted(total, 'message')} reached nobody, the sender was told"
+        which = f"{refused:,} of {counted(total, 'message')}" if total > 1 else "the message"
+        return [f"{which} reached nobody, the sender was told", f"{which} reached nobody"]
     if open:
-        return f"{counted(total, 'message')}, {open:,} not seen yet"
-    return f"{counted(total, 'message')}, {'all ' if total > 1 else ''}seen"
+        return [f"{counted(total, 'message')}, {open:,} not seen yet"]
+    return [f"{counted(total, 'message')}, {'all ' if total > 1 else ''}seen"]
 
 
 _CAUSES = {"offline": "away", "crashed": "crashed", "frozen": "frozen", "not connected": "away"}
@@ -85,16 +110,17 @@ _CAUSES = {"offline": "away", "crashed": "crashed", "frozen": "frozen", "not con
 
 def _who(story: Story) -> str:
     """``bob was away``, ``bob crashed``; empty when nobody was."""
-    return _state(story) if story.absences else ""
+    return state(story) if story.absences else ""
 
 
 def _cause(story: Story) -> str:
     """The absence during which something was lost: ``bob was away``."""
     users = [flight.receiver for flight in story.flights if flight.fate == "lost"]
-    return _state(story, set(users)) or _state(story)
+    return state(story, set(users)) or state(story)
 
 
-def _state(story: Story, users: set[str] | None = None) -> str:
+def state(story: Story, users: set[str] | None = None) -> str:
+    """What befell the absent ones (among ``users``): ``bob was away``, ``bob crashed``."""
     absences = [a for a in story.absences if users is None or a.user in users]
     if not absences:
         return ""
@@ -102,16 +128,22 @@ def _state(story: Story, users: set[str] | None = None) -> str:
     whys = {_CAUSES[absence.why] for absence in absences}
     why = whys.pop() if len(whys) == 1 else "away"
     verb = was(len(names))
-    state = "crashed" if why == "crashed" else f"{verb} {why}"
+    words = "crashed" if why == "crashed" else f"{verb} {why}"
     open = all(absence.ended is None for absence in absences)
     if open and why == "away":
-        state = "is away" if len(names) == 1 else "are away"
-    return f"{named(names)} {state}"
+        words = "is away" if len(names) == 1 else "are away"
+    return f"{named(names)} {words}"
+
+
+def _faults(story: Story) -> list[str]:
+    return list(dict.fromkeys(fault_words(f.fault, f.target) for f in story.faults))
 
 
 def _fault(story: Story) -> str:
-    """``RabbitMQ was killed``; empty without a fault."""
-    names = list(dict.fromkeys(fault_words(f.fault, f.target) for f in story.faults))
+    """``RabbitMQ was killed``, ``2 links were cut``; empty without a fault."""
+    names = _faults(story)
+    if len(names) > 1 and all(name.endswith("link cut") for name in names):
+        return f"{len(names)} links were cut"
     if len(names) != 1:
         return f"there were {len(names)} faults" if names else ""
     head, _, tail = names[0].rpartition(" ")

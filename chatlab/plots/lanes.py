@@ -30,6 +30,15 @@ class Lane:
     chat: str = ""
     receiver: str = ""
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The name, then shorter ones for where it does not fit."""
+        kind, _, group = self.chat.partition(":")
+        if kind != "group":
+            return (self.name, self.name.partition(" of ")[0])
+        store = self.name.partition(" ")[0]
+        return (self.name, f"{group}.{self.receiver}", f"{store} {group}", group)
+
 
 def order(story: Story) -> list[str]:
     """Users from top to bottom: a sender between its receivers, so that as few lines as

@@ -17,10 +17,9 @@ from matplotlib.axes import Axes
 from chatlab.plots.board import Board
 from chatlab.plots.events import read, sources
 from chatlab.plots.fonts import fit, text_width
-from chatlab.plots.scale import AxisKind, OrderScale, TimeScale, events, round_up
+from chatlab.plots.scale import AxisKind, OrderScale, TimeScale, events
 from chatlab.plots.story import Flight, Story
 from chatlab.plots.style import (
-    FAULT,
     GOOD,
     GREY,
     HEIGHT,
@@ -43,8 +42,10 @@ from chatlab.plots.words import (
     tier,
 )
 
-_BANDS_RIGHT = 774.0
-_NAME_WIDTH = 150.0
+#: Where the bands end at the most, and the widest names at their left, in pixels.
+_BANDS_RIGHT, _NAME_WIDTH = 774.0, 150.0
+#: Above the bands of a strip: its title; below them, where there are any: names of faults.
+_HEAD, _FAULTS_ROOM = 34.0, 20.0
 
 
 @own_style()
@@ -61,7 +62,10 @@ def persistence(*scenes: object, axis: AxisKind = "order", ax: Axes | None = Non
     strips = account(*sources(scenes))
     stories = [strip.story for strip in strips]
     bands = sum(1 + len(strip.tallies) for strip in strips)
-    needed = 52 + 80 + sum(34 + 26 * (1 + len(s.tallies)) + 18 * len(s.tallies) for s in strips)
+    around = sum(map(_around, strips))
+    needed = (
+        52 + 80 + around + sum(26 * (1 + len(s.tallies)) + 18 * len(s.tallies) for s in strips)
+    )
     board = Board(ax, max(HEIGHT, needed))
     whole = [read(scene) for scene in scenes]
     colours = palette(user for story in whole for user in story.roster)
@@ -69,10 +73,11 @@ def persistence(*scenes: object, axis: AxisKind = "order", ax: Axes | None = Non
     names = [t.receiver for s in strips for t in s.tallies]
     widest = max([widest, *(text_width(name, 13, bold=True) for name in names)])
     left = max(117.0, LEFT + min(widest, _NAME_WIDTH) + 34)
+    right = _right(strips)
     drawn = [
         events(story, [f for f in story.flights if f.fate == "waited"]) for story in stories
     ]
-    inner = (left + 36, _BANDS_RIGHT - 30)
+    inner = (left + 36, right - 30)
     scale: OrderScale | TimeScale
     if axis == "order":
         scale = OrderScale.of(drawn, *inner, return_units=0.8)
@@ -80,20 +85,18 @@ def persistence(*scenes: object, axis: AxisKind = "order", ax: Axes | None = Non
         scale = TimeScale.of(drawn, *inner)
     if strips:
         floor = board.height - 80
-        spare = (floor - 52 - 34 * len(strips)) / (
+        spare = (floor - 52 - around) / (
             bands + 0.6 * (bands - len(strips)) + 0.5 * len(strips)
         )
         thick = min(36.0 if len(strips) > 1 else 52.0, spare)
+        talls = [_around(s) + thick * (1.5 + 1.6 * len(s.tallies)) for s in strips]
+        room = (floor - 52 - sum(talls)) / len(strips)
         y = 52.0
-        for number, strip in enumerate(strips):
-            tall = 34 + thick * (1 + 1.6 * len(strip.tallies) + 0.5)
-            room = (
-                floor - 52 - sum(34 + thick * (1.5 + 1.6 * len(s.tallies)) for s in strips)
-            ) / len(strips)
-            drawer = _Drawer(board, strip, scale, number, colours, left, thick, widest)
+        for number, (strip, tall) in enumerate(zip(strips, talls, strict=True)):
+            drawer = _Drawer(board, strip, scale, number, colours, left, right, thick, widest)
             drawer.draw(y + room / 2)
             y += tall + room
-        _axis(board, stories, scale, left, floor)
+        _axis(board, stories, scale, left, right, floor)
     else:
         middle = board.height / 2
         board.text(450, middle, "no messages were sent", size=13, color=SOFT, ha="center")
@@ -101,6 +104,33 @@ def persistence(*scenes: object, axis: AxisKind = "order", ax: Axes | None = Non
     line = caption(stories or whole, *marks, backends=False)
     finding = board.frame(persistence_finding(strips), line, tier(whole))
     return board.finish(finding, line, [row for story in stories for row in story.table()])
+
+
+def _around(strip: Strip) -> float:
+    """The height of a strip beyond its bands, in pixels."""
+    return _HEAD + (_FAULTS_ROOM if strip.story.faults else 0.0)
+
+
+def _right(strips: Sequence[Strip]) -> float:
+    """Where the bands end: left of the widest count."""
+    counts = [text_width(_seen(t), 16, bold=True) for s in strips for t in s.tallies]
+    notes = [text_width(_note(t), 11) for s in strips for t in s.tallies if _alone(s)]
+    return min(_BANDS_RIGHT, RIGHT - 13 - max([*counts, *notes], default=0.0))
+
+
+def _alone(strip: Strip) -> bool:
+    return len(strip.tallies) == 1
+
+
+def _seen(tally: Tally) -> str:
+    return f"{tally.seen:,} of {tally.sent:,}"
+
+
+def _note(tally: Tally) -> str:
+    """What became of the others, in small letters."""
+    if tally.waiting:
+        return f"{tally.waiting:,} still wait{'s' if tally.waiting == 1 else ''}"
+    return f"{tally.refused:,} refused" if tally.refused else ""
 
 
 def _label(strip: Strip) -> str:
@@ -127,9 +157,14 @@ def _why(absences: Sequence[Any]) -> str:
 
 
 def _axis(
-    board: Board, stories: Sequence[Story], scale: OrderScale | TimeScale, left: float, y: float
+    board: Board,
+    stories: Sequence[Story],
+    scale: OrderScale | TimeScale,
+    left: float,
+    right: float,
+    y: float,
 ) -> None:
-    board.line((left, y), (_BANDS_RIGHT, y), color=RULE, width=1.2)
+    board.line((left, y), (right, y), color=RULE, width=1.2)
     ticks = _numbers(stories, scale) if isinstance(scale, OrderScale) else scale.ticks()
     for x, label in ticks:
         board.line((x, y), (x, y + 5), color=GREY, width=1.2)
@@ -144,24 +179,22 @@ def _axis(
             board.box(x - 4, y - 3, x + 4, y + 3, "white", z=3)
             for shift in (-6, 2):
                 board.line((x + shift, y + 6), (x + shift + 5, y - 6), color=GREY, z=4)
-    board.text((left + _BANDS_RIGHT) / 2, y + 36, words, color=SOFT, ha="center")
+    board.text((left + right) / 2, y + 36, words, color=SOFT, ha="center")
 
 
 def _numbers(stories: Sequence[Story], scale: OrderScale) -> list[tuple[float, str]]:
     """A tick per message, or per round number where they would touch."""
     most = max(range(len(stories)), key=lambda number: len(stories[number].sends))
-    sends = stories[most].sends
-    if not sends:
-        return []  # what was sent was meant for nobody
-    apart = text_width(f"{len(sends):,}", 11) + 10
-    step = max(round_up(len(sends) * apart / (scale.right - scale.left)), 1)
-    found: list[tuple[float, str]] = []
-    for send in sends:
-        if send.number == 1 or send.number % step == 0:
-            x = scale.x(most, send.when)
-            if not found or x - found[-1][0] >= apart:
-                found.append((x, f"{send.number:,}"))
-    return found
+    places = [(scale.x(most, send.when), send.number) for send in stories[most].sends]
+    apart = text_width(f"{len(places):,}", 11) + 10
+    for step in (n * 10**power for power in range(9) for n in (1, 2, 5)):
+        shown = [place for place in places if place[1] % step == 0 or place[1] == 1]
+        # The first of all gives way to the first round number.
+        if len(shown) > 1 and shown[1][0] - shown[0][0] < apart:
+            del shown[0]
+        if all(b[0] - a[0] >= apart for a, b in pairwise(shown)):
+            break
+    return [(x, f"{number:,}") for x, number in shown]
 
 
 @dataclass
@@ -174,6 +207,7 @@ class _Drawer:
     number: int
     colours: dict[str, str]
     left: float
+    right: float
     thick: float
     widest: float
 
@@ -193,21 +227,27 @@ class _Drawer:
         for place, tally in enumerate(strip.tallies):
             at = top + self.thick * (1.6 * (place + 1) + 0.5)
             self._receiver(tally, sender_y, at)
-            self._count(tally, at if len(strip.tallies) > 1 else (top + bottom) / 2)
+            self._count(tally, (top + bottom) / 2 if _alone(strip) else at)
 
     def _band(self, name: str, colour: str, y: float) -> None:
         half = self.thick / 2
-        self.board.box(self.left, y - half, _BANDS_RIGHT, y + half, pale(colour, 0.75))
+        self.board.box(self.left, y - half, self.right, y + half, pale(colour, 0.75))
         chip = self.left - 10 - min(self.widest, _NAME_WIDTH) - 23
         self.board.chip_name(name, colour, self.left - 10, y, chip, width=_NAME_WIDTH)
 
     def _faults(self, top: float, bottom: float) -> None:
+        clear = 0.0
         for fault in self.strip.story.faults:
             x0 = self.scale.x(self.number, fault.began)
-            x1 = self.scale.x(self.number, fault.ended) if fault.ended else _BANDS_RIGHT
-            self.board.box(x0, top, max(x1, x0 + 8), bottom, FAULT, z=1.2)
+            x1 = self.scale.x(self.number, fault.ended) if fault.ended else self.right
+            x1 = max(x1, x0 + 8)
+            self.board.column(x0, x1, top, bottom, z=1.2)
             words = fault_words(fault.fault, fault.target)
-            self.board.text(x0, top - 10, words, color=SOFT, halo=True)
+            half = text_width(words, 11) / 2
+            middle = max((x0 + x1) / 2, self.left + half, clear + half)
+            if middle + half <= RIGHT:
+                self.board.text(middle, bottom + 10, words, color=SOFT, ha="center", halo=True)
+                clear = middle + half + 12
 
     def _sizes(self) -> tuple[float, float]:
         xs = sorted(self.scale.x(self.number, send.when) for send in self.strip.story.sends)
@@ -227,7 +267,7 @@ class _Drawer:
         for absence in story.absences:
             if absence.user == tally.receiver:
                 x0 = self.scale.x(self.number, absence.began)
-                x1 = self.scale.x(self.number, absence.ended) if absence.ended else _BANDS_RIGHT
+                x1 = self.scale.x(self.number, absence.ended) if absence.ended else self.right
                 board.box(x0, y - half, max(x1, x0 + 5), y + half, "white", hatched=True, z=1.5)
         flights = [flight for flight in story.flights if flight.receiver == tally.receiver]
         links, shades, dots, dot_shades, crosses, refusals = [], [], [], [], [], []
@@ -274,7 +314,7 @@ class _Drawer:
         for number, flight in enumerate(waits):
             colour = self.colours[flight.send.sender]
             x0 = self.scale.x(self.number, flight.send.when)
-            x1 = self.scale.x(self.number, flight.seen) if flight.seen else _BANDS_RIGHT
+            x1 = self.scale.x(self.number, flight.seen) if flight.seen else self.right
             at = low - number * spread
             stems.append([(x0, sender_y), (x0, at)])
             stem_colours.append(colour)
@@ -290,26 +330,13 @@ class _Drawer:
 
     def _count(self, tally: Tally, y: float) -> None:
         colour = LOSS if tally.lost else GOOD if tally.seen == tally.sent else INK
-        first, second = f"{tally.seen:,} of {tally.sent:,}", "seen"
-        room = RIGHT - _BANDS_RIGHT - 10
-        alone = len(self.strip.tallies) == 1
-        if alone and text_width(first, 16, bold=True) > room:
-            first, second = f"{tally.seen:,} of", f"{tally.sent:,} seen"
-        if not alone:
-            second = ""
-        lines = [words for words in (first, second) if words]
-        if tally.waiting and alone:
-            lines.append(f"{tally.waiting:,} still wait")
-        elif tally.refused and alone:
-            lines.append(f"{tally.refused:,} refused")
-        for number, words in enumerate(lines):
-            size = 16.0 if number < 2 else 11.0
-            if text_width(words, size, bold=True) > room:
-                size = 11.0
-            place = y + (number - (min(len(lines), 2) - 1) / 2) * 27
-            place -= 4 if number == 2 else 0
-            x = _BANDS_RIGHT + 13
-            self.board.text(x, place, words, size=size, bold=number < 2, color=colour)
+        x = self.right + 13
+        if not _alone(self.strip):
+            self.board.text(x, y, _seen(tally), size=16, bold=True, color=colour)
+            return
+        for words, place in ((_seen(tally), y - 13.5), ("seen", y + 13.5)):
+            self.board.text(x, place, words, size=16, bold=True, color=colour)
+        self.board.text(x, y + 36, _note(tally), color=colour)
 
 
 __all__ = ["account", "persistence"]

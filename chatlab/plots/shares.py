@@ -252,6 +252,9 @@ def _one(strip: Shares) -> list[str]:
         return [f"{insults} {'waits' if strip.total == 1 else 'wait'}: nobody takes them"]
     if strip.waiting:
         return [f"{sum(counts):,} of {insults} taken, {len(strip.waiting):,} still waiting"]
+    if back := sum(map(len, strip.taken_back.values())):
+        words = f"{insults}: {_counts(strip)}, {back:,} taken back"
+        return [f"{words} and none lost", words]
     if _taker(strip):
         who = named([_taker(strip)])
         first = strip.backlog == strip.total and _taker(strip) == strip.members[0]

@@ -21,11 +21,14 @@ from chatlab.plots.lanes import lanes, span
 from chatlab.plots.scale import AxisKind, OrderScale, TimeScale, events
 from chatlab.plots.story import Story
 from chatlab.plots.strip import (
+    FAULT_ROW,
+    FAULT_ROWS,
     LANES_RIGHT,
     STORE_WIDTH,
     Strip,
     is_banded,
     name_width,
+    refused,
 )
 from chatlab.plots.style import (
     GREY,
@@ -73,11 +76,15 @@ def spacetime(
     for number, story in enumerate(stories):
         y0 = top + sum(needs[:number]) * spare
         y1 = y0 + needs[number] * spare
+        heading = 0.0
         if not alone:
             name = f"{story.name}: " if story.name else ""
-            heading = fit(name + strip_finding(story), RIGHT - left, 12)
-            board.text(left, y0 + 14, heading, size=12, color="black")
-        Strip(board, story, scale, number, colours, left, right, y0, y1, alone).draw()
+            words = fit(name + strip_finding(story), RIGHT - left, 12)
+            board.text(left, y0 + 14, words, size=12, color="black")
+            heading = left + text_width(words, 12) + 12
+        Strip(
+            *(board, story, scale, number, colours, left, right, y0, y1, alone), heading
+        ).draw()
     _axis(board, stories, scale, left, right, floor)
     legend = _legend(stories)
     finding = board.frame(spacetime_finding(stories), caption(stories, *legend), tier(stories))
@@ -87,9 +94,10 @@ def spacetime(
 
 def _need(story: Story) -> float:
     """The least height of a strip among others, in pixels."""
+    faults = FAULT_ROW * min(len(story.faults), FAULT_ROWS)
     if is_banded(story):
-        return 40 + 24.0 * min(len(story.users), bands.MOST_BANDS)
-    return 68 + 34.0 * span(lanes(story))
+        return 40 + faults + 24.0 * min(len(story.users), bands.MOST_BANDS)
+    return 68 + faults + 34.0 * span(lanes(story))
 
 
 def _left_edge(stories: Sequence[Story]) -> float:
@@ -118,8 +126,10 @@ def _legend(stories: Sequence[Story]) -> list[str]:
     words = []
     if any(is_banded(story) for story in stories):
         words.append("up = sent, down = seen")
-    told = {send.outcome for story in stories for send in story.sends}
-    if told & {"refused", "returned"}:
+    lined = [story for story in stories if not is_banded(story)]
+    if any(story.repeated for story in lined):
+        words.append("hollow, dashed = redelivered")
+    if any(refused(story) for story in lined):
         words.append("grey × = reached nobody, the sender was told")
     return words
 

@@ -14,7 +14,6 @@ from chatlab.plots.lanes import Lane, heights, lanes, span, waits
 from chatlab.plots.scale import OrderScale, TimeScale
 from chatlab.plots.story import Flight, Moment, Send, Story
 from chatlab.plots.style import (
-    FAULT,
     GREY,
     INK,
     LOSS,
@@ -33,12 +32,22 @@ MOST_MESSAGES = 40
 #: Diameters in pixels.
 DISC, DOT = 25.0, 11.0
 #: Where lanes end, and the widest names at their left, in pixels.
-LANES_RIGHT, NAME_WIDTH, STORE_WIDTH = 874.0, 150.0, 150.0
+LANES_RIGHT, NAME_WIDTH, STORE_WIDTH = 874.0, 150.0, 160.0
+#: Between the names of faults that would overlap, in pixels.
+FAULT_ROW = 18.0
+#: Most rows of them below the first.
+FAULT_ROWS = 3
 
 
 def is_banded(story: Story) -> bool:
     """Too much for single lines?"""
     return len(story.users) > MOST_USERS or len(story.sends) > MOST_MESSAGES
+
+
+def refused(story: Story) -> set[str]:
+    """The ids of messages that reached nobody, as their senders were told."""
+    told = {send.id for send in story.sends if send.outcome in ("refused", "returned")}
+    return told - {flight.send.id for flight in story.flights}
 
 
 def name_width(user: str) -> float:
@@ -59,13 +68,15 @@ class Strip:
     y0: float
     y1: float
     alone: bool
+    #: Where the strip's heading ends; the names of faults stand right of it, or below.
+    heading: float = 0.0
 
     def draw(self) -> None:
         self._faults()
         if not self.story.users:
             self._say((self.y0 + self.y1) / 2, "nothing happened in this scene")
         elif is_banded(self.story):
-            head = 24 if self.alone else 30
+            head = (24 if self.alone else 30) + self.lower
             places = (self.left, self.right, self.y0 + head, self.y1 - 8)
             bands.draw(self.board, self.story, self.colours, self._x, places)
         else:
@@ -81,7 +92,7 @@ class Strip:
     def _lanes(self) -> None:
         self.rows = lanes(self.story)
         timed = 16 if isinstance(self.scale, TimeScale) else 0
-        top = self.y0 + (56 if self.alone else 46)
+        top = self.y0 + (56 if self.alone else 46) + self.lower
         bottom = self.y1 - (46 + timed if self.alone else 22)
         if self.alone and (bottom - top) < 36 * span(self.rows):
             top -= 12 if self.story.faults else 24
@@ -100,11 +111,13 @@ class Strip:
             self._lane(row, y)
         self._absences()
         if not self.story.sends:
+            # Between two lanes, or above the only one.
             self._say(
-                (ys[0] + ys[-1]) / 2 - (24 if len(ys) == 1 else 0), "no messages were sent"
+                (ys[0] + ys[1]) / 2 if len(ys) > 1 else ys[0] - 24, "no messages were sent"
             )
             return
         self._sizes()
+        self.refused = refused(self.story)
         bars = self._bars()
         for flight in self.story.flights:
             self._flight(flight, bars)
@@ -115,7 +128,10 @@ class Strip:
         if row.kind == "store":
             ends = (self.left, y), (self.right, y)
             self.board.line(*ends, color=RULE, width=1.2, dashed=True)
-            name = fit(row.name, STORE_WIDTH, 11)
+            name = next(
+                (n for n in row.names if text_width(n, 11) <= STORE_WIDTH), row.names[-1]
+            )
+            name = fit(name, STORE_WIDTH, 11)
             self.board.text(self.left - 9, y, name, color=GREY, ha="right")
             return
         colour = self.colours[row.name]
@@ -128,21 +144,22 @@ class Strip:
     # -- background ------------------------------------------------------------------------
 
     def _faults(self) -> None:
-        ends = [self.y0 + 24, self.y0 + 24]
-        clear = [0.0, 0.0]
+        clear = [self.heading, *[0.0] * FAULT_ROWS]
+        #: How far the names of faults push what is below them.
+        self.lower = 0.0
         for fault in self.story.faults:
             x0 = self._x(fault.began)
             x1 = max(self._x(fault.ended) if fault.ended else self.right, x0 + 8)
-            self.board.box(x0, ends[0], x1, self.y1, FAULT, z=0.5)
+            self.board.column(x0, x1, self.y0 + 24, self.y1, z=0.5)
             words = fault_words(fault.fault, fault.target)
             half = text_width(words, 11) / 2
             middle = min(max((x0 + x1) / 2, self.left + half), RIGHT - half)
-            row = next((row for row in (0, 1) if clear[row] < middle - half), None)
+            row = next((row for row, end in enumerate(clear) if end < middle - half), None)
             if row is not None:
-                self.board.text(
-                    middle, self.y0 + 14 + 17 * row, words, color=SOFT, ha="center", halo=True
-                )
+                y = self.y0 + 14 + FAULT_ROW * row
+                self.board.text(middle, y, words, color=SOFT, ha="center", halo=True)
                 clear[row] = middle + half + 8
+                self.lower = max(self.lower, FAULT_ROW * row)
 
     def _absences(self) -> None:
         half = min(17.5, self.gap * 0.3)
@@ -180,9 +197,12 @@ class Strip:
             for xs in places.values()
             for before, after in zip(sorted(xs), sorted(xs)[1:], strict=False)
         ]
-        closest = max(min(distances, default=DISC), 5.0)
-        self.every = 1 if closest > 22 else 5
+        closest = max(min(distances, default=DISC), 9.0)
+        self.every = 1 if closest > 22 or len(self.story.sends) < 10 else 5
+        self.clear: dict[str, float] = defaultdict(float)
         self.disc = min(DISC, closest * 0.94, self.gap * 0.68)
+        # All numbers stand in their discs, or none does.
+        self.inside = self.disc >= (19 if len(self.story.sends) < 10 else 22.5)
         self.dot = min(DOT, max(self.disc * 0.55, 5.0))
         unit = self.scale.unit if isinstance(self.scale, OrderScale) else 22.0
         self.enter, self.leave = min(35.0, unit * 0.7), min(20.0, unit * 0.45)
@@ -190,21 +210,20 @@ class Strip:
     def _send(self, send: Send) -> None:
         x, y, colour = self._x(send.when), self.user_y[send.sender], self.colours[send.sender]
         self.board.discs([(x, y)], self.disc, colour, z=6)
-        if self.disc >= (19 if send.number < 10 else 23):
+        if self.inside:
             self.board.text(
                 *(x, y, str(send.number)), bold=True, color=on(colour), ha="center", z=7
             )
         elif send.number % self.every == 0 or send.number == 1:
-            up = y - self.disc / 2 - 9
-            self.board.text(x, up, str(send.number), ha="center", halo=True, z=7)
-        reached = any(flight.send.id == send.id for flight in self._of(send))
-        if send.outcome in ("refused", "returned") and not reached:
+            half = text_width(str(send.number), 11) / 2
+            if self.clear[send.sender] < x - half:
+                up = y - self.disc / 2 - 9
+                self.board.text(x, up, str(send.number), ha="center", halo=True, z=7)
+                self.clear[send.sender] = x + half + 5
+        if send.id in self.refused:
             end = (x + self.enter * 0.6, y + 30)
             self.board.line((x, y), end, color=GREY, width=1.6, z=3)
             self.board.crosses([end], size=10, color=GREY, width=2.6)
-
-    def _of(self, send: Send) -> list[Flight]:
-        return [flight for flight in self.story.flights if flight.send.id == send.id]
 
     def _bars(self) -> dict[tuple[str, str], tuple[float, float, float]]:
         """(id, receiver) -> begin, end and y of each waiting bar; draws bars and labels."""

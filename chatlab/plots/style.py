@@ -37,6 +37,7 @@ RULE: Final = "#c8cacc"
 HATCH: Final = "#b0b3b7"
 LOSS: Final = "#c1121f"
 FAULT: Final = "#fbe3e4"
+FAULT_EDGE: Final = "#eeb9bc"
 GOOD: Final = "#1a7f37"
 
 #: Okabe and Ito's colours without vermilion, which is too near to the red of a loss.

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 
 from chatlab.messages import INSULTS, title
 from chatlab.plots.events import read
+from chatlab.plots.findings import starts
 from chatlab.plots.story import Flight, Story
-from chatlab.plots.words import backend_words, named, sentence, was
+from chatlab.plots.words import backend_words, named, sentence
 
 #: Most absent receivers in one strip.
 MOST_RECEIVERS = 3
@@ -128,18 +129,18 @@ def persistence_finding(strips: Sequence[Strip]) -> list[str]:
 
 def _single(strip: Strip) -> list[str]:
     """``Bob was away: 7 of 7 seen, 3 of them late``."""
-    whole = [_result(tally) for tally in strip.tallies]
-    names = [tally.receiver for tally in strip.tallies]
-    away = [name for name in names if any(a.user == name for a in strip.story.absences)]
-    start = f"{named(away)} {was(len(away))} away: " if away else ""
-    if len(whole) == 1:
-        start = start or f"{named(names)}: "
-        return [sentence(start + whole[0]), sentence(whole[0])]
-    each = ", ".join(f"{named([t.receiver])} sees {t.words()}" for t in strip.tallies)
-    seen, sent = sum(t.seen for t in strip.tallies), sum(t.sent for t in strip.tallies)
-    lost = sum(t.lost for t in strip.tallies)
-    rest = f"{seen:,} of {sent:,} seen" + (f", {lost:,} never" if lost else "")
-    return [sentence(start + each), sentence(each), sentence(start + rest), sentence(rest)]
+    ends = [_result(tally) for tally in strip.tallies]
+    openings = starts(strip.story)
+    if len(ends) == 1:
+        openings = openings or [named([strip.tallies[0].receiver])]
+    else:
+        each = ", ".join(f"{named([t.receiver])} sees {t.words()}" for t in strip.tallies)
+        seen, sent = sum(t.seen for t in strip.tallies), sum(t.sent for t in strip.tallies)
+        lost = sum(t.lost for t in strip.tallies)
+        rest = f"{seen:,} of {sent:,} seen" + (f", {lost:,} never" if lost else "")
+        ends = [each, rest]
+    whole = [f"{start}: {end}" for end in ends for start in openings]
+    return [sentence(words) for words in (*whole, *ends)]
 
 
 def _result(tally: Tally) -> str:
