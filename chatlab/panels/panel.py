@@ -9,6 +9,8 @@ thread of the panel's own, because some wait for a broker and the kernel must go
 becomes the panel's *note*, three words long to read: what happened, whether it took effect,
 what to do.
 
+:class:`Card` is that much of it: a widget that needs no lab and does its verbs at once.
+
 The browser sets text, never HTML, so whatever a user writes is shown as it was written.
 """
 
@@ -36,7 +38,7 @@ WAITING_CLICKS = 100
 
 _LOOK = Path(__file__).parent / "look"
 #: What a panel stands for -> the one that is shown; running its cell again replaces it.
-_shown: dict[Any, Panel] = {}
+_shown: dict[Any, Card] = {}
 
 
 @cache
@@ -46,12 +48,11 @@ def look_of(name: str) -> str:
     return "\n".join((_LOOK / file).read_text(encoding="utf-8") for file in (common, name))
 
 
-class Panel(anywidget.AnyWidget):
-    """One widget on one lab.
+class Card(anywidget.AnyWidget):
+    """One widget: a view and verbs.
 
     Args:
-        lab: what is shown.
-        key: what it stands for; a panel with the key of another one replaces it.
+        key: what it stands for; a card with the key of another one replaces it.
     """
 
     #: What the browser draws.
@@ -59,31 +60,29 @@ class Panel(anywidget.AnyWidget):
     #: The verbs that the browser may ask for.
     VERBS: ClassVar[frozenset[str]] = frozenset()
 
-    def __init__(self, lab: Lab, key: Any) -> None:
-        self.lab = lab
-        self._key = (type(self).__name__, lab.name, key)
+    _key: tuple[Any, ...] = ()
+
+    def __init__(self, *key: Any) -> None:
+        self._key = (type(self).__name__, *key)
         #: What went wrong at the last click; empty: nothing.
         self._note = ""
         self._over = ""
-        self._hands = ThreadPoolExecutor(1, f"chatlab {type(self).__name__}")
-        self._clicks: deque[Future[None]] = deque()
         self._lock, self._looking = threading.Lock(), threading.Lock()
         super().__init__()
         self.on_msg(self._asked)
 
     def begin(self) -> None:
-        """Be kept up to date from now on, in place of the panel of the same key."""
+        """Be shown from now on, in place of the card of the same key."""
         if older := _shown.pop(self._key, None):
             older.close()
         _shown[self._key] = self
         self.refresh()
-        PUMP.add(self)
 
-    # -- what a panel adds
+    # -- what a card adds
 
     def look(self) -> dict[str, Any]:
-        """What the browser is to draw: plain values, bounded. Called on the lab's loop, so it
-        waits for nothing."""
+        """What the browser is to draw: plain values, bounded. A panel's is called on the
+        lab's loop, so it waits for nothing."""
         raise NotImplementedError
 
     def table(self) -> Table:
@@ -98,12 +97,6 @@ class Panel(anywidget.AnyWidget):
             seen = self.look() | {"note": self._note, "over": self._over}
             if seen != self.view:
                 self.view = seen
-
-    def end(self) -> None:
-        """The lab has been closed: say so and change no more."""
-        self._over = f"The lab {self.lab.name} has been closed."
-        self.view = {**self.view, "over": self._over}
-        self._hands.shutdown(wait=False, cancel_futures=True)
 
     # -- acting
 
@@ -142,16 +135,9 @@ class Panel(anywidget.AnyWidget):
         self.ask(args.pop("do", ""), **args)
 
     def ask(self, verb: str, **args: Any) -> None:
-        """:meth:`do`, in the panel's own thread: waits for nothing; an error is its note."""
-        with self._lock:
-            while self._clicks and self._clicks[0].done():
-                self._clicks.popleft()
-            if self._over:
-                return
-            if len(self._clicks) >= WAITING_CLICKS:
-                self._note = "Too many clicks are waiting to be done; this one is not. Wait."
-                return
-            self._clicks.append(self._hands.submit(self._try, verb, args))
+        """:meth:`do` as the browser asks for it: an error is the card's note."""
+        self._try(verb, args)
+        self.refresh()
 
     def _try(self, verb: str, args: dict[str, Any]) -> None:
         try:
@@ -163,18 +149,62 @@ class Panel(anywidget.AnyWidget):
         else:
             self._note = ""
 
+    def close(self) -> None:
+        """Take it off the page. Idempotent."""
+        if _shown.get(self._key) is self:
+            del _shown[self._key]
+        super().close()
+
+    def __del__(self) -> None:
+        if self._key:  # one that was refused while it was made has nothing to close
+            super().__del__()
+
+
+class Panel(Card):
+    """A card on one lab, kept up to date by the pump.
+
+    Args:
+        lab: what is shown.
+        key: what it stands for there.
+    """
+
+    def __init__(self, lab: Lab, key: Any) -> None:
+        self.lab = lab
+        self._hands = ThreadPoolExecutor(1, f"chatlab {type(self).__name__}")
+        self._clicks: deque[Future[None]] = deque()
+        super().__init__(lab.name, key)
+
+    def begin(self) -> None:
+        """Be kept up to date from now on, in place of the panel of the same key."""
+        super().begin()
+        PUMP.add(self)
+
+    def end(self) -> None:
+        """The lab has been closed: say so and change no more."""
+        self._over = f"The lab {self.lab.name} has been closed."
+        self.view = {**self.view, "over": self._over}
+        self._hands.shutdown(wait=False, cancel_futures=True)
+
+    def ask(self, verb: str, **args: Any) -> None:
+        """:meth:`do`, in the panel's own thread: waits for nothing; an error is its note."""
+        with self._lock:
+            while self._clicks and self._clicks[0].done():
+                self._clicks.popleft()
+            if self._over:
+                return
+            if len(self._clicks) >= WAITING_CLICKS:
+                self._note = "Too many clicks are waiting to be done; this one is not. Wait."
+                return
+            self._clicks.append(self._hands.submit(self._try, verb, args))
+
     def wait(self, timeout: float = 5.0) -> None:
         """Until all clicks so far have been done, at most ``timeout`` seconds."""
         for click in list(self._clicks):
             click.exception(timeout)
 
-    # -- the end
-
     def close(self) -> None:
         """Take the panel off the page. Idempotent; the lab goes on."""
         PUMP.remove(self)
-        if _shown.get(self._key) is self:
-            del _shown[self._key]
         self._hands.shutdown(wait=False, cancel_futures=True)
         super().close()
 
