@@ -90,6 +90,25 @@ def test_an_insult_that_is_sent_under_another_setting_begins_a_strip() -> None:
     assert len(strips(script)) == 2
 
 
+def test_as_long_as_nobody_was_handed_one_the_strip_s_setting_is_that_of_now() -> None:
+    script = Script("ana", "bob").attach("ana", "bob")
+    script.insult()
+    script.fact("Disconnected", "bob", INSULTS, "")
+    script.insult()
+    (strip,) = strips(script)
+    assert (strip.setting.keys(), len(strip.insults)) == ({"ana"}, 2)
+
+
+def test_an_insult_of_unknown_outcome_that_is_sent_again_is_the_same_one() -> None:
+    script = Script("ana", "bob").attach("bob")
+    insult = script.insult()
+    script.fact("Sent", "ana", INSULTS, insult)
+    take(script, "bob", insult)
+    script.attach("bob", options=NO_LIMIT)
+    script.fact("Sent", "ana", INSULTS, insult)
+    assert [len(strip.insults) for strip in strips(script)] == [1]
+
+
 @pytest.mark.parametrize("change", ["comes", "leaves", "works longer"])
 def test_other_members_or_other_work_begin_a_strip(change: str) -> None:
     script = Script("ana", "bob", "eva").attach("ana", "bob")
@@ -151,7 +170,10 @@ def test_what_a_crashed_member_had_in_hand_waits_for_another() -> None:
     (strip,) = strips(script)
     assert (strip.how_many("waiting"), strip.how_many("lost")) == (1, 0)
     assert not channel(script).hole
-    take(script, "bob", insult, again=True)
+    take(script, "bob", insult)  # a second one has it: again, even if that is not marked
+    finish(script, "ana", insult)  # by the one that had it: too late
+    (strip,) = strips(script)
+    assert strip.how_many("in work") == 1
     finish(script, "bob", insult)
     (strip,) = strips(script)
     assert strip.counts() == {"ana": 0, "bob": 1}
@@ -173,6 +195,27 @@ def test_acknowledged_on_arrival_it_is_lost_with_its_member() -> None:
     read.lose_waiting()
     assert strip.insults[buffered.id].where == "lost"
     assert (strip.how_many("lost"), read.waiting, read.hole) == (2, 0, False)
+
+
+@pytest.mark.parametrize(
+    ("backend", "fact", "hole"),
+    [
+        ("rabbitmq:ack=auto,work=0", ("Disconnected", "bob", INSULTS, "cut"), True),
+        ("rabbitmq:ack=auto,work=0", ("Disconnected", "bob", INSULTS, ""), False),
+        ("rabbitmq:ack=manual,work=0", ("Disconnected", "bob", INSULTS, "cut"), False),
+        ("as-reported:work=0", ("FaultBegan", "", "", "kill", "rabbitmq"), True),
+        ("as-reported:work=0", ("FaultBegan", "", "", "kill", "redis"), False),
+        ("rabbitmq:ack=auto,work=0", ("FaultBegan", "", "", "kill", "rabbitmq"), False),
+    ],
+)
+def test_the_broker_is_asked_only_after_what_may_have_lost_some(
+    backend: str, fact: tuple[str, ...], hole: bool
+) -> None:
+    script = Script("ana", "bob")
+    script.fact("Connected", "bob", INSULTS, backend, "consumer")
+    script.insult()
+    script.fact(*fact)
+    assert channel(script).hole is hole
 
 
 @pytest.mark.parametrize("answer", ["Failed", "Returned"])
@@ -211,7 +254,9 @@ def test_only_the_newest_strips_are_kept() -> None:
         late.append(script.insult())
         take(script, "ana", script.insult())
     finish(script, "ana", *late)  # of strips that are gone, too
-    assert [x.number for x in strips(script)] == list(range(6, KEPT_STRIPS + 6))
+    read = channel(script)
+    assert [strip.number for strip in read.strips] == list(range(6, KEPT_STRIPS + 6))
+    assert len(read._strip_of) == 2 * KEPT_STRIPS
 
 
 def test_the_table_has_a_row_a_member_and_strip() -> None:
