@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import chatlab.experiments as experiments
+    import chatlab.panels as panels
     import chatlab.plots as plots
     from chatlab.journal import Journal as Journal
     from chatlab.lab import Lab as Lab
@@ -23,10 +24,11 @@ _LAZY = {
     "Lab": "chatlab.lab",
     "Journal": "chatlab.journal",
     "experiments": "chatlab.experiments",
+    "panels": "chatlab.panels",
     "plots": "chatlab.plots",
 }
 
-__all__ = ["Journal", "Lab", "__version__", "experiments", "plots"]
+__all__ = ["Journal", "Lab", "__version__", "experiments", "panels", "plots"]
 
 
 def __getattr__(name: str) -> Any:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import concurrent.futures
 import contextlib
 import queue
 import secrets
@@ -497,10 +498,22 @@ class Lab:
         """
         return self._call(work)
 
-    def _call(self, work: Coroutine[Any, Any, T]) -> T:
+    def background(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
+        """Have ``work`` done on the lab's loop and go on meanwhile.
+
+        Raises:
+            LabClosed: the lab has been closed.
+        """
+        self._refuse_closed(work)
+        return self._loop.start(work)
+
+    def _refuse_closed(self, work: Coroutine[Any, Any, Any]) -> None:
         if self._closed:
             work.close()
             raise LabClosed(f"The lab {self.name} has been closed.")
+
+    def _call(self, work: Coroutine[Any, Any, T]) -> T:
+        self._refuse_closed(work)
         return self._loop.call(work)
 
     async def _has_group(self, name: str) -> bool:

@@ -46,6 +46,12 @@ class User:
         """Which life of its client this is, from 1."""
         return self._seat.incarnation
 
+    @property
+    def conversations(self) -> list[str]:
+        """What the user has open in this scene, or was written to, the newest last; as the
+        journal names them."""
+        return list(self._seat.inboxes)
+
     # -- coming and going
 
     def online(self) -> User:

@@ -53,6 +53,7 @@ HOMES = {
     "grpc_health": ["private"],
     "grpc_reflection": ["private"],
     "trustme": ["private"],
+    "anywidget": ["panels"],
     "ipywidgets": ["panels"],
     "matplotlib": ["plots"],
 }

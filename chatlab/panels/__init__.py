@@ -1,0 +1,19 @@
+"""Panels: a lab to click on and to watch, in a notebook or in front of a class.
+
+``panels.chat(ana)`` is one user's chat window, ``panels.insults(lab)`` the insult channel with
+all its settings, ``panels.guess(…)`` a question to answer before the run. Each panel is one
+widget that lives until its cell is run again, its lab is closed or ``close()`` is called, and
+shows what a plain function returns as well: :meth:`Panel.table
+<chatlab.panels.panel.Panel.table>`.
+
+- ``panel``: what all panels share; ``pump``: who keeps them up to date;
+- ``conversation``: what one user knows of one conversation, from the journal, pure;
+- ``strips``: who got which insult under which setting, from the journal, pure;
+- ``look``: the scripts and styles in the browser, which set text, never HTML.
+"""
+
+from chatlab.panels.column import ChatColumn, chat
+from chatlab.panels.guess import GuessCard, guess
+from chatlab.panels.insults import InsultPanel, insults
+
+__all__ = ["ChatColumn", "GuessCard", "InsultPanel", "chat", "guess", "insults"]
