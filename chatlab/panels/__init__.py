@@ -5,7 +5,8 @@ cell is run again, its lab is closed or ``close()`` is called, and shows what a 
 returns as well: :meth:`Panel.table <chatlab.panels.panel.Panel.table>`.
 
 - ``panel``: what all panels share; ``pump``: who keeps them up to date;
-- ``conversation``: what one user knows of one conversation, from the journal, pure;
+- ``column``: the chat window; ``desk`` and ``conversation``: what its user knows, from the
+  journal, pure;
 - ``look``: the scripts and styles in the browser, which set text, never HTML.
 """
 
