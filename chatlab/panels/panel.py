@@ -163,7 +163,7 @@ class Panel(anywidget.AnyWidget):
 
     # -- acting
 
-    def do(self, verb: str, **args: Any) -> None:
+    def do(self, verb: str, /, **args: Any) -> None:
         """What the browser's message ``{"do": verb, …}`` does; waits until it is done.
 
         Raises:
@@ -207,7 +207,7 @@ class Panel(anywidget.AnyWidget):
         args = {str(name): value for name, value in content.items()}
         self._take(str(args.pop("do", "")), args)
 
-    def ask(self, verb: str, **args: Any) -> None:
+    def ask(self, verb: str, /, **args: Any) -> None:
         """:meth:`do`, in a thread of the panel's own: waits for nothing; an error is its
         note."""
         self._take(verb, args)
@@ -246,6 +246,8 @@ class Panel(anywidget.AnyWidget):
 
     def close(self) -> None:
         """Take the panel off the page. Idempotent; the lab goes on."""
+        if not hasattr(self, "_looking"):
+            return  # it was refused while it was made
         PUMP.remove(self)
         if self in _shown:
             _shown.remove(self)
