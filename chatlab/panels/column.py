@@ -138,6 +138,7 @@ class ChatColumn(Panel):
             "dropped": read.count - len(read.lines),
             "received": read.received,
             "away": _away(read),
+            "why": "" if read.away else read.cut_why,
         }
 
     def _chats(self) -> list[str]:
@@ -334,8 +335,8 @@ def _away(read: Conversation) -> str:
     if read.away:
         words = f"{read.away} since {clock(read.away_since)}"
     elif read.cut_since:
-        words = f"receives nothing since {clock(read.cut_since)}"
-        words += f" ({read.cut_why})" if read.cut_why else ""
+        how = "connection lost" if read.cut_why else "disconnected"
+        words = f"{how} since {clock(read.cut_since)}"
     elif read.user in read.members and not read.receives:
         words = "subscribed, not connected"
     else:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from chatlab.backends import forgets_the_absent, unconfirmed
 from chatlab.journal import Row
 from chatlab.messages import Message
+from chatlab.tables import shown
 
 #: So many of the newest lines of a conversation are kept.
 KEPT_LINES = 1_000
@@ -72,7 +73,7 @@ class Line:
 
     def _answered(self) -> str:
         if self.answer == "Failed":
-            return f"not sent: {self.why}" if self.why else "not sent"
+            return f"not sent: {shown(self.why)}" if self.why else "not sent"
         if self.answer:
             return _ANSWERS[self.answer]
         return "sending" if self.confirms else "sent; nobody confirms it"

@@ -229,13 +229,14 @@ class Panel(anywidget.AnyWidget):
         try:
             self.do(verb, **args)
         except ChatlabError as error:
-            note = " ".join(filter(None, (error.what, error.effect, error.todo)))
+            note = " ".join(
+                map(_sentence, filter(None, (error.what, error.effect, error.todo)))
+            )
         except Exception as error:  # a mistake of ours: nobody else would see it here
             note = f"{verb} went wrong ({type(error).__name__}: {error})."
         if not quiet:
-            self._note = note
-            with self._lock:
-                self._done += 1
+            with self._looking:
+                self._note, self._done = note, self._done + 1
 
     def wait(self, timeout: float = 5.0) -> None:
         """Until all clicks so far have been done, at most ``timeout`` seconds."""
@@ -272,3 +273,7 @@ class Panel(anywidget.AnyWidget):
             if bundle is not None and len(table := self.table()):
                 bundle[0]["text/html"] = table._repr_html_()
         return bundle
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "!", "?")) else f"{text}."

@@ -103,7 +103,8 @@ def test_one_who_receives_nothing_although_online_is_told_why(
 ) -> None:
     column = window(bob)
     script.fact("Disconnected", "bob", SD, "the broker is gone")
-    assert "(the broker is gone)" in seen(column)["away"]
+    assert seen(column)["away"].startswith("connection lost since ")
+    assert seen(column)["why"] == "the broker is gone"
 
 
 @pytest.mark.parametrize(

@@ -144,6 +144,7 @@ function render({ model, el }) {
     dropped.hidden = !view.dropped || view.older > 0;
     say(dropped, `— ${view.dropped} earlier lines are in the journal —`);
     say(away, view.away ? `— ${view.away} —` : "");
+    away.title = view.why;
     latest = view.received;
     if (follows) {
       lines.dataset.behind = "false";
@@ -183,7 +184,8 @@ function render({ model, el }) {
     const [text, more, status] = element.children;
     say(text.lastChild, line.text);
     more.hidden = !line.more && !line.whole;
-    say(more, line.whole ? "show less" : `… ${line.more.toLocaleString("en")} more characters`);
+    say(more, line.whole ? "show less"
+      : line.more ? `… ${line.more.toLocaleString("en")} more characters` : "");
     say(status, line.status ? `${line.at} ${line.status}` : line.at);
     status.classList.toggle("chatlab-bad", line.bad);
   }
