@@ -7,7 +7,8 @@ shows what a plain function returns as well: :meth:`Panel.table
 <chatlab.panels.panel.Panel.table>`.
 
 - ``panel``: what all panels share; ``pump``: who keeps them up to date;
-- ``conversation``: what one user knows of one conversation, from the journal, pure;
+- ``column``: the chat window; ``desk`` and ``conversation``: what its user knows, from the
+  journal, pure;
 - ``strips``: who got which insult under which setting, from the journal, pure;
 - ``look``: the scripts and styles in the browser, which set text, never HTML.
 """

@@ -97,7 +97,7 @@ def test_a_cell_that_is_run_again_replaces_its_card_and_no_other() -> None:
     assert first.comm is None
     assert other.comm is not None and second.comm is not None
     first.close()  # once more; the second one stays
-    assert panel._shown[second._key] is second
+    assert second in panel._shown
     second.close()
     other.close()
 

@@ -1,129 +1,206 @@
 // A chat window: head (who, with whom, how it is), messages, the line to write on.
 
+const NEW_CHAT = "new chat …";
+/** So many lines stay on the page while the reader looks at old ones and new ones come. */
+const HELD_LINES = 400;
+
 function render({ model, el }) {
   const ask = (verb, args = {}) => model.send({ do: verb, ...args });
 
-  const chip = h("span.chip");
-  const name = h("strong.name");
-  const chats = h("select.chats", {
-    title: "conversation",
-    "aria-label": "conversation",
-    onchange: () => {
-      if (chats.value === LIST) ask("look_around");
-      else ask("talk", { chat: chats.value });
-    },
-  });
-  const state = h("select.state", {
-    title: "state",
-    "aria-label": "state",
-    onchange: () => ask("state", { state: state.value }),
-  });
-  const older = h("button.older", { onclick: () => ask("older"), hidden: true });
-  const lines = h("div.lines", { role: "log", "aria-live": "polite" });
-  const there = h("div.there");
-  const away = h("div.away");
-  const scroll = h("div.scroll", { tabindex: -1, onscroll: seen }, older, lines, there, away);
-  const unread = h("button.unread", { hidden: true, onclick: () => toEnd(true) });
   const input = h("input.input", {
     type: "text",
     maxlength: 65536,
+    "aria-label": "message",
     onkeydown: (event) => {
-      event.stopPropagation(); // a notebook's shortcuts are not meant
       if (event.key === "Enter" && !event.isComposing) send();
     },
   });
   const button = h("button.send", { onclick: send }, "Send");
-  const foot = h("div.foot", {}, input, button);
-  const [note, drawNote] = footnote();
-  const column = h("div.panel.column", {}, 
-    h("div.head", {}, chip, name, chats, state),
-    h("div.middle", {}, scroll, unread), note, foot);
-  // Reading order is the order of the eye; by keyboard one writes first.
-  input.tabIndex = button.tabIndex = state.tabIndex = chats.tabIndex = 0;
+  const state = h("select.state", {
+    title: "state",
+    "aria-label": "state",
+    onkeydown: opensByArrow,
+    onchange: () => ask("state", { state: state.value }),
+  });
+  const chats = h("select.chats", {
+    "aria-label": "conversation",
+    onkeydown: opensByArrow,
+    onchange: () => (chats.value === NEW_CHAT ? ask("look_around") : ask("talk", { chat: chats.value })),
+  });
+  const chip = h("span.chip");
+  const name = h("strong.name");
+  const dropped = h("div.notice", { hidden: true });
+  const older = h("button.older", { onclick: () => ask("older"), hidden: true });
+  const lines = h("div.lines", { role: "log", "aria-live": "polite", "aria-label": "messages" });
+  const away = h("div.away", { role: "status" });
+  const scroll = h("div.scroll", { tabindex: 0, onscroll: seen }, dropped, older, lines, away);
+  const unread = h("button.unread", { hidden: true, onclick: () => toEnd() });
+  const there = h("div.ones");
+  const nobody = h("div.notice", {}, "nobody else is there yet");
+  const closing = h("button.close", { onclick: () => ask("close_list") }, "close");
+  const list = h("div.there", { role: "group", "aria-label": "who is there", hidden: true },
+    h("div.there-head", {}, h("b", {}, "Who is there?"), closing), there, nobody);
+  const [note, drawNote] = footnote(model);
+  // In the order of the keyboard: write, send, state, conversation; the style puts them where
+  // the eye expects them.
+  const column = card("column", { role: "group" },
+    h("div.foot", {}, input, button),
+    h("div.head", {}, chip, name, state, chats),
+    h("div.middle", {}, scroll, unread, list), note);
+  el.classList.add("chatlab-column-place");
   el.append(column);
 
-  const LIST = "who is there …";
-  let newest = "";
-  let missed = 0;
+  let epoch = null;
+  let done = 0;
+  let received = 0; // of these, the newest that was in sight
+  let latest = 0;
 
   function send() {
     const text = input.value;
     if (!text || input.disabled) return;
     ask("send", { text });
     input.value = "";
-    toEnd(true);
+    input.focus();
+    toEnd();
+  }
+  function unsent(message) {
+    if (message.unsent && !input.value) input.value = message.unsent;
   }
   function atEnd() {
     return scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < 24;
   }
-  function toEnd(force) {
-    if (force) scroll.scrollTop = scroll.scrollHeight;
-    seen();
+  function toEnd() {
+    received = latest;
+    draw(model.get("view"), true);
   }
   function seen() {
-    if (atEnd()) missed = 0;
+    if (atEnd() && lines.dataset.behind !== "true") received = latest;
+    const missed = latest - received;
     unread.hidden = !missed;
     say(unread, `${missed} new below`);
   }
 
-  function draw(view) {
+  function draw(view, follows = false) {
     if (!view.name) return;
-    const follows = atEnd();
+    if (view.epoch !== epoch) { // another conversation or scene
+      epoch = view.epoch;
+      lines.replaceChildren();
+      received = view.received;
+      follows = true;
+    }
+    const answered = view.done !== done;
+    done = view.done;
+    const over = Boolean(view.over);
+    drawHead(view, answered, over);
+    drawFoot(view, over);
+    drawList(view, over);
+    drawLines(view, follows || (atEnd() && lines.dataset.behind !== "true"), over);
+    drawNote(view);
+  }
+
+  function drawHead(view, answered, over) {
     chip.style.background = view.colour;
     say(name, view.name);
-    offer(chats, [...(view.chat ? [] : [""]), ...view.chats, LIST], view.chat);
-    chats.title = view.backend ? `${view.chat} on ${view.backend}` : "conversation";
-    offer(state, view.states, view.state);
-    say(state.options[state.selectedIndex] ?? state, state.value);
-    const online = view.where === "online" && !view.over;
-    column.classList.toggle("chatlab-hatched", view.where !== "online");
-    state.disabled = Boolean(view.over);
+    name.title = view.name;
+    column.setAttribute("aria-label", `chat window of ${view.name}`);
+    offer(state, view.states, view.state, answered);
+    const menu = [...view.chats, { value: NEW_CHAT, label: NEW_CHAT }];
+    if (!view.chat) menu.unshift({ value: "", label: "no chat" });
+    offer(chats, menu, view.chat, answered);
+    chats.title = view.backend ? `${view.title} on ${view.backend}` : "conversation";
+    const news = view.chats.reduce((sum, one) => sum + one.unread, 0);
+    chats.classList.toggle("chatlab-news", news > 0);
+    if (news) chats.title += ` · ${news} unread in other conversations`;
+    state.disabled = chats.disabled = over;
+    column.classList.toggle("chatlab-hatched", view.where !== "online" || over);
+  }
+
+  function drawFoot(view, over) {
+    const online = view.where === "online" && !over;
     input.disabled = button.disabled = !online || !view.chat;
-    input.placeholder = !online ? `${view.name} is ${view.over ? "gone" : view.where}`
-      : view.chat ? `write as ${view.name} …` : "choose a conversation";
+    input.placeholder = over ? "over"
+      : !online ? `${view.name} is ${view.where}`
+        : view.chat ? `write as ${view.name} …` : "choose a conversation";
+  }
 
-    older.hidden = !view.older;
-    say(older, `${view.older} older`);
-    const height = scroll.scrollHeight;
-    const first = lines.firstChild?.dataset.key;
-    keep(lines, view.lines, makeLine, updateLine);
-    if (first && lines.firstChild?.dataset.key !== first && !follows) {
-      scroll.scrollTop += scroll.scrollHeight - height; // older ones came above
-    }
-    keep(there, view.there.map((one) => ({ key: one.kind + one.name, ...one })),
+  function drawList(view, over) {
+    list.hidden = !view.list;
+    scroll.inert = view.list;
+    closing.disabled = over;
+    keep(there, view.there.map((one) => ({ key: `${one.kind} ${one.name}`, ...one })),
       (one) => h("button.one", { onclick: () => ask("open", { name: one.name, kind: one.kind }) }),
-      (element, one) => say(element, one.kind === "group" ? `join ${one.name}` : `chat with ${one.name}`));
-    say(away, view.away ? `— ${view.away} —` : "");
-    drawNote(view);
+      (element, one) => {
+        say(element, one.says);
+        element.title = one.says;
+        element.disabled = over || view.where !== "online";
+      });
+    nobody.hidden = view.there.length > 0;
+  }
 
-    const others = view.lines.filter((line) => line.kind === "other");
-    const last = others.length ? others[others.length - 1].key : "";
-    if (last !== newest && newest !== "" && !follows) {
-      const at = others.findIndex((line) => line.key === newest);
-      missed += others.length - 1 - at;
-    }
-    newest = last;
-    if (follows) scroll.scrollTop = scroll.scrollHeight;
+  function drawLines(view, follows, over) {
+    older.hidden = !view.older;
+    older.disabled = over;
+    say(older, `${view.older} older`);
+    dropped.hidden = !view.dropped || view.older > 0;
+    say(dropped, `— ${view.dropped} earlier lines are in the journal —`);
+    say(away, view.away ? `— ${view.away} —` : "");
+    away.title = view.why;
+    latest = view.received;
+    if (follows) {
+      lines.dataset.behind = "false";
+      keep(lines, view.lines, makeLine, updateLine);
+      scroll.scrollTop = scroll.scrollHeight;
+    } else holdLines(view.lines);
     seen();
   }
 
-  function makeLine(line) {
-    if (line.kind === "note") return h("div.notice", {}, `— ${line.text} —`);
-    const text = h("span.text");
-    if (line.kind === "other") text.append(h("b", {}, line.who), " ");
-    text.append(line.text);
-    return h(`div.line.${line.kind}`, {}, text, h("span.status"));
-  }
-  function updateLine(element, line) {
-    if (line.kind === "note") return;
-    say(element.lastChild, line.status ? `${line.at} ${line.status}` : line.at);
-    const bad = /^(not sent|\?|nobody)|miss/.test(line.status);
-    element.lastChild.classList.toggle("chatlab-bad", bad);
+  /** The reader looks at old lines: these stay where they are, whatever comes. */
+  function holdLines(now) {
+    const top = [...lines.children].find((line) => line.offsetTop + line.offsetHeight > scroll.scrollTop);
+    const was = top ? top.offsetTop : 0;
+    const keys = new Set(now.map((line) => String(line.key)));
+    const held = [...lines.children].filter((line) => !keys.has(line.dataset.key));
+    const known = new Set([...lines.children].map((line) => line.dataset.key));
+    const joins = now.some((line) => known.has(String(line.key)));
+    if (joins && held.length <= HELD_LINES && lines.dataset.behind !== "true") {
+      keep(lines, now, makeLine, updateLine, held);
+    } else lines.dataset.behind = "true"; // too many have come: the button leads to the newest
+    if (top) scroll.scrollTop += top.offsetTop - was;
   }
 
-  const stop = follow(model, draw);
-  requestAnimationFrame(() => toEnd(true));
-  return stop;
+  function makeLine(line) {
+    if (line.kind === "note") return h("div.notice");
+    const text = h("span.text");
+    if (line.kind === "other") text.append(h("b", {}, line.who), " ");
+    text.append(h("bdi"));
+    const more = h("button.more", { onclick: () => ask("whole", { key: line.key }), hidden: true });
+    return h(`div.line.${line.kind}`, {}, text, more, h("span.status"));
+  }
+  function updateLine(element, line) {
+    if (line.kind === "note") {
+      say(element, `— ${line.text} —`);
+      return;
+    }
+    const [text, more, status] = element.children;
+    say(text.lastChild, line.text);
+    more.hidden = !line.more && !line.whole;
+    say(more, line.whole ? "show less"
+      : line.more ? `… ${line.more.toLocaleString("en")} more characters` : "");
+    say(status, line.status ? `${line.at} ${line.status}` : line.at);
+    status.classList.toggle("chatlab-bad", line.bad);
+  }
+
+  model.on("msg:custom", unsent);
+  const stop = follow(model, (view) => draw(view));
+  const placed = new ResizeObserver(() => { // from nothing to something: it is on the page now
+    if (lines.dataset.behind !== "true" && latest === received) scroll.scrollTop = scroll.scrollHeight;
+  });
+  placed.observe(scroll);
+  return () => {
+    placed.disconnect();
+    model.off("msg:custom", unsent);
+    stop();
+  };
 }
 
 export default { render };

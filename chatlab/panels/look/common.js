@@ -21,10 +21,12 @@ function say(element, text) {
 }
 
 /** Make the children of ``parent`` those of ``items``, by their keys; those that stay are
- *  updated, not made again, so that nothing loses its focus or jumps. */
-function keep(parent, items, make, update) {
+ *  updated, not made again, so that nothing loses its focus or jumps. Children in ``held``
+ *  stay in front of them as they are. */
+function keep(parent, items, make, update, held = []) {
   const there = new Map([...parent.children].map((child) => [child.dataset.key, child]));
-  let before = null;
+  for (const child of held) there.delete(child.dataset.key);
+  let before = held.length ? held[held.length - 1] : null;
   for (const item of items) {
     const key = String(item.key);
     let child = there.get(key);
@@ -41,14 +43,30 @@ function keep(parent, items, make, update) {
   for (const child of there.values()) child.remove();
 }
 
-/** The options of a <select>, unless they are so already or it is open. */
-function offer(select, options, chosen) {
-  const now = [...select.options].map((option) => option.value).join("\n");
-  if (now !== options.join("\n")) {
-    select.replaceChildren(...options.map((text) => h("option", { value: text }, text)));
+/** The options of a <select>: texts, or {value, label, off}. What the user has just chosen
+ *  stays chosen until it is so, or until ``answered``: then it is what it is. */
+function offer(select, options, chosen, answered = false) {
+  const wanted = options.map((one) => (typeof one === "string" ? { value: one, label: one } : one));
+  if ([...select.options].map((one) => one.value).join("\n") !== wanted.map((one) => one.value).join("\n")) {
+    select.replaceChildren(...wanted.map((one) => h("option", { value: one.value })));
+    answered = true;
   }
-  if (document.activeElement !== select || select.dataset.was !== chosen) select.value = chosen;
+  wanted.forEach((one, i) => { // in place: the menu may be open
+    say(select.options[i], one.label);
+    select.options[i].disabled = Boolean(one.off);
+  });
+  if (answered || document.activeElement !== select || select.dataset.was !== chosen) {
+    select.value = chosen;
+  }
   select.dataset.was = chosen;
+}
+
+/** With the arrow keys a <select> is opened, not changed: to pass a choice is not to take it. */
+function opensByArrow(event) {
+  if ((event.key === "ArrowDown" || event.key === "ArrowUp") && event.target.showPicker) {
+    event.preventDefault();
+    event.target.showPicker();
+  }
 }
 
 /** A drawing function that is called now and whenever the view changes, at most once a frame. */
@@ -67,12 +85,23 @@ function follow(model, draw) {
   return () => model.off("change:view", change);
 }
 
-/** The line at the foot of a panel: an error, or that the lab is closed. */
-function footnote() {
-  const made = h("div.note", { role: "alert", hidden: true });
+/** The line at the foot of a panel: an error, or that the lab is closed. With ``model`` it
+ *  can be taken away when it has been read. */
+function footnote(model = null) {
+  const text = h("span");
+  const button = h("button.hush", { title: "take this note away", onclick: () => model.send({ do: "hush" }) }, "ok");
+  const made = h("div.note", { role: "alert", hidden: true }, text, button);
   return [made, (view) => {
-    const text = view.over || view.note || "";
-    say(made, text);
-    made.hidden = !text;
+    const words = view.over || view.note || "";
+    say(text, words);
+    made.title = words;
+    made.hidden = !words;
+    button.hidden = !model || Boolean(view.over);
   }];
+}
+
+/** The outermost element of a panel. The notebook's keyboard shortcuts stop at it: "d d" in a
+ *  menu would delete the cell. */
+function card(what, options, ...inside) {
+  return h(`div.panel.${what}`, { "data-lm-suppress-shortcuts": "true", ...options }, ...inside);
 }
