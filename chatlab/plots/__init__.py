@@ -7,8 +7,9 @@ strip each on a common axis.
 
 from chatlab.plots.cost import cost
 from chatlab.plots.discovery import discovery
+from chatlab.plots.grid import grid
 from chatlab.plots.insults import insults
 from chatlab.plots.persistence import persistence
 from chatlab.plots.spacetime import spacetime
 
-__all__ = ["cost", "discovery", "insults", "persistence", "spacetime"]
+__all__ = ["cost", "discovery", "grid", "insults", "persistence", "spacetime"]

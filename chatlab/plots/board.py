@@ -72,6 +72,7 @@ class Board:
         ha: str = "left",
         va: str = "center_baseline",
         halo: bool = False,
+        mono: bool = False,
         z: float = 6,
     ) -> None:
         """Words at a place; with ``halo`` readable on top of lines."""
@@ -81,7 +82,7 @@ class Board:
             fontsize=size * self.scale,
             color=color,
             weight="bold" if bold else "normal",
-            family=list(families(words)),
+            family=list(families(words, mono=mono)),
             ha=ha,
             va=va,
             zorder=z,

@@ -13,42 +13,62 @@ DPI: Final = 100
 
 
 @lru_cache(maxsize=4096)
-def text_width(words: str, size: float, *, bold: bool = False) -> float:
+def text_width(words: str, size: float, *, bold: bool = False, mono: bool = False) -> float:
     """Width of ``words`` in pixels of the card."""
     if not words:
         return 0.0
     words = drawable(words)
-    font = FontProperties(
-        family=list(families(words)), weight="bold" if bold else "normal", size=size
-    )
+    names = families(words, mono=mono)
+    font = FontProperties(family=list(names), weight="bold" if bold else "normal", size=size)
     width, _, _ = text_to_path.get_text_width_height_descent(words, font, ismath=False)
     return float(width) * DPI / 72
 
 
-def fit(words: str, width: float, size: float, *, bold: bool = False) -> str:
+def fit(
+    words: str, width: float, size: float, *, bold: bool = False, mono: bool = False
+) -> str:
     """``words``, cut with an ellipsis where they are wider than ``width`` pixels."""
-    if text_width(words, size, bold=bold) <= width:
+    if text_width(words, size, bold=bold, mono=mono) <= width:
         return words
     low, high = 0, len(words)
     while low < high:
         middle = (low + high + 1) // 2
-        if text_width(words[:middle].rstrip() + "…", size, bold=bold) <= width:
+        start = words[:middle].rstrip() + "…"
+        if text_width(start, size, bold=bold, mono=mono) <= width:
             low = middle
         else:
             high = middle - 1
     return words[:low].rstrip() + "…"
 
 
+def wrap(words: str, width: float, size: float, lines: int, *, bold: bool = False) -> list[str]:
+    """``words`` on so many ``lines`` at the most, broken between words; each is cut where it
+    is wider than ``width`` pixels, the last one where more would follow."""
+    found: list[str] = []
+    rest = words.split()
+    while rest and len(found) < lines - 1:
+        taken = 1
+        while taken < len(rest) and (
+            text_width(" ".join(rest[: taken + 1]), size, bold=bold) <= width
+        ):
+            taken += 1
+        found.append(" ".join(rest[:taken]))
+        rest = rest[taken:]
+    found += [" ".join(rest)] if rest else []
+    return [fit(line, width, size, bold=bold) for line in found]
+
+
 @lru_cache(maxsize=1024)
-def families(words: str) -> tuple[str, ...]:
-    """DejaVu Sans, and another installed font for what it lacks."""
+def families(words: str, *, mono: bool = False) -> tuple[str, ...]:
+    """DejaVu Sans (Mono), and another installed font for what it lacks."""
+    first = ("DejaVu Sans Mono", "DejaVu Sans") if mono else ("DejaVu Sans",)
     missing = {ord(letter) for letter in words} - _charmap(_dejavu())
     if not missing:
-        return ("DejaVu Sans",)
+        return first
     for entry in fontManager.ttflist:
         if "Last Resort" not in entry.name and missing <= _charmap(entry.fname):
-            return ("DejaVu Sans", entry.name)
-    return ("DejaVu Sans",)
+            return (*first, entry.name)
+    return first
 
 
 @lru_cache(maxsize=1024)

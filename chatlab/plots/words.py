@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from chatlab.messages import INSULTS, title
 from chatlab.plots.story import Story
@@ -58,6 +59,11 @@ def sentence(words: str) -> str:
     return words[:1].upper() + words[1:]
 
 
+def phrase(name: str) -> str:
+    """The name of a scenario as words: ``broker kill``."""
+    return name.replace("-", " ").replace("_", " ").strip() or name
+
+
 def named(users: Sequence[str], most: int = 2) -> str:
     """``bob``, ``bob and eva``, ``3 users``; long names are cut."""
     short = [name if len(name) <= 16 else name[:15] + "…" for name in users]
@@ -108,10 +114,7 @@ def caption(stories: Sequence[Story], *extra: str, backends: bool = True) -> str
     (the legend), settings; what does not fit is cut from the end."""
     used = list(dict.fromkeys(name for s in stories for name in s.backends.values() if name))
     parts = [tier(stories) or "tier not recorded"]
-    versions = _joined(story.header.get("versions") for story in stories)
-    wanted = {word for name in used for word in _programs(name)}
-    relevant = {k: v for k, v in versions.items() if k.lower().startswith(tuple(wanted))}
-    parts += [f"{name} {version}" for name, version in (relevant or versions).items()]
+    parts += versions((story.header for story in stories), used)
     if backends:
         parts += [backend_words(name, full=True) for name in used[:2]]
     parts += [words for words in extra if words]
@@ -122,6 +125,14 @@ def caption(stories: Sequence[Story], *extra: str, backends: bool = True) -> str
         elif settings:
             parts.append(str(settings))
     return " · ".join(dict.fromkeys(parts))
+
+
+def versions(headers: Iterable[Mapping[str, Any]], backends: Iterable[str]) -> list[str]:
+    """``RabbitMQ 3.10.8``: of the programs that these backends use; of all, if of none."""
+    found = _joined(header.get("versions") for header in headers)
+    wanted = tuple({word for name in backends for word in _programs(name)})
+    relevant = {name: v for name, v in found.items() if name.lower().startswith(wanted)}
+    return [f"{name} {version}" for name, version in (relevant or found).items()]
 
 
 def _programs(backend: str) -> tuple[str, ...]:
