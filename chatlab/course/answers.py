@@ -64,7 +64,7 @@ class Answer:
 
     def __repr__(self) -> str:
         if self.stance is None:
-            return repr(stances(self.id))
+            return f"{self.id}: choose a stance, by its number\n{stances(self.id)!r}"
         ready = "ready for the report" if not self.problems else "\n".join(self.problems)
         return f"{self.table()!r}\n{ready}"
 
@@ -76,15 +76,23 @@ class Answer:
         return html(list(self.table()), self.stance.text) + after
 
 
-def stances(id: str) -> Table:
-    """What may be said to a question: its stances, with their numbers.
+class Stances(list[str]):
+    """What may be said to a question, in full and numbered from 1."""
+
+    def __repr__(self) -> str:
+        return "\n".join(f"{n}  {text}" for n, text in enumerate(self, 1))
+
+    def _repr_html_(self) -> str:
+        return f"<ol>{''.join(f'<li>{escape(text)}</li>' for text in self)}</ol>"
+
+
+def stances(id: str) -> Stances:
+    """What may be said to a question: choose one, by its number.
 
     Raises:
         InvalidInput: there is no such question.
     """
-    asked = question(id)
-    rows = ({"stance": n, "says": s.text} for n, s in enumerate(asked.stances, 1))
-    return Table(rows, f"{id}: choose a stance, by its number")
+    return Stances(stance.text for stance in question(id).stances)
 
 
 def answer(

@@ -105,7 +105,9 @@ def _digest(run: Path) -> str:
 
 def _picture(matrix: Matrix, folder: Path, number: int) -> str:
     folder.mkdir(parents=True, exist_ok=True)
-    return str(plots.grid(matrix).save(folder / f"grid-{number}.svg").name)
+    picture = plots.grid(matrix)
+    assert isinstance(picture, plots.Picture)
+    return picture.save(folder / f"grid-{number}.svg").name
 
 
 def load(id: str, kept: dict[str, Any]) -> Evidence:

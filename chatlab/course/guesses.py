@@ -15,7 +15,7 @@ from typing import Any
 from chatlab.course import my
 from chatlab.errors import InvalidInput
 from chatlab.panels import GuessCard, guess
-from chatlab.plots.style import Picture
+from chatlab.plots import Picture
 from chatlab.tables import Table
 
 FILE = "guesses.json"

@@ -23,11 +23,15 @@ _HEAD = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>chatlab: answers</title>
 <style>
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 920px; margin: 2rem auto; padding: 0 1rem;
-  color: #1f2328; background: white; }
-h2 { margin-top: 2.5rem; } blockquote { border-left: 4px solid #0072b2; margin: 0; padding: 0 1rem; }
-table { border-collapse: collapse; } td, th { border-bottom: 1px solid #d5d8db; }
-.soft { color: #57606a; } svg { max-width: 100%; height: auto; } p.own { white-space: pre-wrap; }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 920px; margin: 2rem auto;
+  padding: 0 1rem; color: #1f2328; background: white; }
+h2 { margin-top: 2.5rem; }
+blockquote { border-left: 4px solid #0072b2; margin: 0; padding: 0 1rem; }
+table { border-collapse: collapse; }
+td, th { border-bottom: 1px solid #d5d8db; }
+svg { max-width: 100%; height: auto; }
+.soft { color: #57606a; }
+.own { white-space: pre-wrap; }
 </style>
 """
 

@@ -10,5 +10,6 @@ returns as well: :meth:`Panel.table <chatlab.panels.panel.Panel.table>`.
 """
 
 from chatlab.panels.column import ChatColumn, chat
+from chatlab.panels.guess import GuessCard, guess
 
-__all__ = ["ChatColumn", "chat"]
+__all__ = ["ChatColumn", "GuessCard", "chat", "guess"]

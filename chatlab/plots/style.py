@@ -84,9 +84,8 @@ class Picture(Axes):
         figure.set_size_inches(width / DPI, (height + NOTE) / DPI)
         for each in figure.axes:
             x, y, w, h = each.get_position().bounds
-            each.set_position(
-                (x, (y * height + NOTE) / (height + NOTE), w, h * height / (height + NOTE))
-            )
+            bottom, taller = y * height + NOTE, height + NOTE
+            each.set_position((x, bottom / taller, w, h * height / taller))
         shown = drawable(fit(words, RIGHT - LEFT, NAME, bold=True))
         figure.text(
             *(LEFT / width, 0.5 * NOTE / (height + NOTE), shown),
