@@ -122,11 +122,12 @@ def shares(scene: object) -> Shares:
     )
     got: dict[str, list[int]] = {member: [] for member in members}
     back: dict[str, list[int]] = {member: [] for member in members}
+    undone = story.dead | {flight.send.id for flight in flights if flight.seen is None}
     for id, held in holders.items():
         held.sort(
             key=lambda flight: flight.again[-1] if flight.again else flight.seen or (0, 0.0)
         )
-        failed = id in story.dead
+        failed = id in undone
         for flight in held if failed else held[:-1]:
             back[flight.receiver].append(numbers[id])
         if not failed:
@@ -200,6 +201,8 @@ def insults_finding(strips: Sequence[Shares]) -> list[str]:
             first = _taker(greedy) == greedy.members[0] and greedy.backlog == greedy.total
             start = "Whoever comes first takes all" if first else "One member takes all"
             return [f"{start}, unless {unless}"]
+    if any(strip.lost for strip in strips):
+        return [_losses(strips), "Some of the insults were lost"]
     if len({_counts(strip) for strip in strips}) == 1:
         same = "both" if len(strips) == 2 else f"all {len(strips)}"
         return [sentence(f"{_counts(strips[0])} in {same}")]
@@ -225,6 +228,16 @@ def _taker(strip: Shares) -> str:
     """The member that got all, when there are others."""
     full = [member for member in strip.members if len(strip.got[member]) == strip.total]
     return full[0] if full and strip.total > 1 and len(strip.members) > 1 else ""
+
+
+def _losses(strips: Sequence[Shares]) -> str:
+    """``9 of 20 lost with auto-ack, 0 of 20 with prefetch 1``."""
+    parts = []
+    for strip in strips:
+        words = strip.setting.words().partition(" (")[0]
+        lost = f"{len(strip.lost)} of {strip.total}{'' if parts else ' lost'}"
+        parts.append(f"{lost} with {words}".replace("with no prefetch", "without prefetch"))
+    return ", ".join(parts)
 
 
 def _counts(strip: Shares) -> str:
