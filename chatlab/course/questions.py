@@ -137,7 +137,7 @@ QUESTIONS: dict[str, Question] = {
                 ),
                 Stance(
                     "Publish/subscribe; marking messages persistent is enough.",
-                    (_survives("as-reported:persistent=yes", "broker-kill"),),
+                    (_survives("rabbitmq-transient:persistent=yes", "absent-member"),),
                 ),
                 Stance(
                     "Publish/subscribe: an exchange and a queue per member. Persistent only "
@@ -147,6 +147,8 @@ QUESTIONS: dict[str, Question] = {
                         _survives("rabbitmq-durable", "broker-kill"),
                         _loses("rabbitmq-transient", "absent-member"),
                         _loses("rabbitmq-durable:persistent=no", "broker-kill"),
+                        # A scenario of the notebook's own.
+                        _loses("rabbitmq-durable:exchange=transient", "restart-then-more"),
                     ),
                 ),
             ),

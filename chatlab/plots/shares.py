@@ -8,8 +8,11 @@ from typing import Any
 
 from chatlab.messages import INSULTS
 from chatlab.plots.events import read
-from chatlab.plots.story import Flight, Story
+from chatlab.plots.story import Flight, Send, Story
 from chatlab.plots.words import counted, named, sentence
+
+#: What became of an insult that never came into the queue.
+NEVER_IN = ("refused", "returned")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +109,8 @@ def shares(scene: object) -> Shares:
     story = read(scene)
     flights = [flight for flight in story.flights if flight.send.chat == INSULTS]
     numbers: dict[str, int] = {}
-    for send in story.sends:
-        if send.chat == INSULTS and send.outcome not in ("refused", "returned"):
-            numbers[send.id] = len(numbers) + 1
+    for send in _accepted(story):
+        numbers[send.id] = len(numbers) + 1
     holders: dict[str, list[Flight]] = {}
     for flight in flights:
         if flight.seen is not None:
@@ -154,7 +156,11 @@ def _numbers(
 
 def _backlog(story: Story, attached: Sequence[tuple[Any, Any]]) -> int:
     first = attached[0][0].step if attached else float("inf")
-    return sum(send.when.step < first for send in story.sends if send.chat == INSULTS)
+    return sum(send.when.step < first for send in _accepted(story))
+
+
+def _accepted(story: Story) -> list[Send]:
+    return [s for s in story.sends if s.chat == INSULTS and s.outcome not in NEVER_IN]
 
 
 def _setting(attached: Sequence[tuple[Any, Any]], flights: Sequence[Flight]) -> Setting:

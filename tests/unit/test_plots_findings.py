@@ -186,3 +186,12 @@ def test_the_title_of_several_strips_says_what_was_lost() -> None:
     lost = crashed().wait(2).fact("Drained", "", "", 2)
     title = insults(lost, crashed(handed_on=True))
     assert title == "2 of 3 lost with auto-ack, 0 of 3 with prefetch 1"
+
+
+def test_an_insult_that_was_refused_did_not_wait() -> None:
+    script = Script("ana", "bob")
+    script.insult()
+    refused = script.message("ana", "insults")
+    script.fact("Sent", "ana", "insults", refused).result(refused, "insults", "Returned")
+    strip = shares(script.attach("bob").journal)
+    assert (strip.backlog, strip.total) == (1, 1)
