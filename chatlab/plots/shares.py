@@ -206,7 +206,7 @@ def insults_finding(strips: Sequence[Shares]) -> list[str]:
         if _taker(greedy) and evenly and unless and greedy.total == fair.total:
             first = _taker(greedy) == greedy.members[0] and greedy.backlog == greedy.total
             start = "Whoever comes first takes all" if first else "One member takes all"
-            return [f"{start}, unless {unless}"]
+            return [f"{start}, unless {unless}", f"{start}, or all get the same"]
     if any(strip.lost for strip in strips):
         return [_losses(strips), "Some of the insults were lost"]
     if len({_counts(strip) for strip in strips}) == 1:

@@ -129,6 +129,9 @@ def test_insult_titles() -> None:
     uneven = dealt("ana", "ana", "ana", "bob", backlog=False)
     assert insults(uneven) == "4 insults: 3 / 1 / 0, fairness 0.53"
     assert insults(Script("ana")) == "No insults were sent"
+    bare = insults_finding([shares(dealt(*["ana"] * 30, options="work=0.05")), shares(fair)])
+    assert "acks are manual and prefetch is 1" in bare[0]  # too long for a card
+    assert bare[1] == "Whoever comes first takes all, or all get the same"
 
 
 def test_the_title_does_not_claim_a_cure_that_did_not_work() -> None:
