@@ -11,6 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import chatlab.course as course
     import chatlab.experiments as experiments
     import chatlab.panels as panels
     import chatlab.plots as plots
@@ -23,12 +24,13 @@ __version__ = "0.1.0"
 _LAZY = {
     "Lab": "chatlab.lab",
     "Journal": "chatlab.journal",
+    "course": "chatlab.course",
     "experiments": "chatlab.experiments",
     "panels": "chatlab.panels",
     "plots": "chatlab.plots",
 }
 
-__all__ = ["Journal", "Lab", "__version__", "experiments", "panels", "plots"]
+__all__ = ["Journal", "Lab", "__version__", "course", "experiments", "panels", "plots"]
 
 
 def __getattr__(name: str) -> Any:

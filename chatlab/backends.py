@@ -93,7 +93,7 @@ GROUPS: Known = {
         "confirms": yes_no(True),
         "exchange": choice("durable", "transient"),
     },
-    "rabbitmq-transient": {},
+    "rabbitmq-transient": {"persistent": yes_no(False)},
     "rabbitmq-quorum": {},
     "rabbitmq-log": {"from": choice("next", "first", personal=True)},
     "redis-pubsub": {},
@@ -101,7 +101,8 @@ GROUPS: Known = {
     "memory": {"maxlen": count(0)},
     "as-reported": {"persistent": yes_no(False)},
 }
-#: Those of them that keep nothing for a member that is not connected.
+#: Those of them that keep nothing for a member that is not connected: their queues go with
+#: its connection (but that of ``as-reported:persistent=yes`` stays).
 FORGETFUL = frozenset({"rabbitmq-transient", "redis-pubsub", "as-reported"})
 #: What a member does with an insult it has drawn.
 _HANDLER = {"work": seconds(0.0), "fails_on": word("")}
@@ -120,7 +121,8 @@ INSULTS: Known = {
 def forgets_the_absent(backend: str) -> bool:
     """Whether this group backend keeps nothing for a member that is not connected."""
     name, _, options = backend.partition(":")
-    return name in FORGETFUL and "persistent=yes" not in options.split(",")
+    stays = name == "as-reported" and "persistent=yes" in options.split(",")
+    return name in FORGETFUL and not stays
 
 
 def parse_backend(text: str, known: Known = GROUPS) -> tuple[str, dict[str, Any]]:

@@ -27,6 +27,12 @@ def _default_folder() -> Path:
     return Path(platformdirs.user_cache_dir("chatlab", appauthor=False))
 
 
+def _my_folder() -> Path:
+    """``my`` beside the notebooks, whose folder a kernel works in."""
+    beside = Path("notebooks")
+    return ((beside if beside.is_dir() else Path()) / "my").absolute()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """All that can be set from outside. Times are in seconds."""
@@ -41,6 +47,8 @@ class Settings:
     lab_secret: str = field(default="", repr=False)
     #: Folder of private brokers, downloaded programs and logs.
     folder: Path = field(default_factory=_default_folder)
+    #: What a reader of the course makes: guesses, answers, runs, the report.
+    my_folder: Path = field(default_factory=_my_folder)
     #: The private brokers stop when nobody has held a lease for so long.
     idle_seconds: float = 300.0
     #: A broker that has not started by then has failed.

@@ -7,7 +7,7 @@ exchange ``<group>``     durable fanout          durable fanout (*)      durable
 queue                    exclusive: goes with    durable, one active     a replicated one,
 ``chatlab/<group>/       its member's            consumer                one active
 <user>``                 connection                                      consumer
-messages                 transient               persistent (*)          persistent
+messages                 transient (*)           persistent (*)          persistent
 confirms                 yes                     yes (*)                 yes
 an absent member         misses what is sent     finds it waiting        finds it waiting
 RabbitMQ killed          gone                    all there               all there
@@ -20,6 +20,9 @@ RabbitMQ killed          gone                    all there               all the
 - ``exchange=transient``: a restart removes the exchange and with it the bindings. A member
   that is there makes them anew when it reconnects; to the durable queue of one that is away
   nothing goes any more.
+
+``rabbitmq-transient:persistent=yes`` marks messages as persistent, which buys nothing: the
+queue that they wait in goes with its member's connection.
 
 Deliveries are acknowledged by hand, many at a time. One active consumer
 (``x-single-active-consumer``) keeps the order over a reconnect, when RabbitMQ still hands

@@ -57,9 +57,9 @@ class Kind:
         return Exchange(group, durable=self.durable_exchange)
 
 
-def transient() -> Kind:
-    """``rabbitmq-transient``: who is not there misses it."""
-    return Kind(exclusive=True, persistent=False)
+def transient(persistent: bool) -> Kind:
+    """``rabbitmq-transient``: who is not there misses it, persistent or not."""
+    return Kind(exclusive=True, persistent=persistent)
 
 
 def durable(persistent: bool, confirms: bool, exchange: str) -> Kind:

@@ -11,5 +11,6 @@ from chatlab.plots.grid import grid
 from chatlab.plots.insults import insults
 from chatlab.plots.persistence import persistence
 from chatlab.plots.spacetime import spacetime
+from chatlab.plots.style import Picture
 
-__all__ = ["cost", "discovery", "grid", "insults", "persistence", "spacetime"]
+__all__ = ["Picture", "cost", "discovery", "grid", "insults", "persistence", "spacetime"]

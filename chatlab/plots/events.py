@@ -127,6 +127,12 @@ class _Reader:
     attachments: list[tuple[Moment, j.Connected]] = field(default_factory=list)
     connected: set[tuple[str, str]] = field(default_factory=set)
     dead: set[str] = field(default_factory=set)
+    #: Insult -> who works on it; and those whose member crashed before it was done.
+    in_hand: dict[str, str] = field(default_factory=dict)
+    dropped: set[str] = field(default_factory=set)
+    #: Whether this journal says when an insult is done; when the last one was taken or done.
+    tells_done: bool = False
+    worked: float = 0.0
     last_message: int = -1
     drained: int = -1
     end: Moment = field(default_factory=lambda: Moment(0, 0.0))
@@ -158,6 +164,8 @@ class _Reader:
                 self.messages.setdefault(message.id, (when, fact.chat, message))
                 self.sights[message.id][fact.user].append((when, fact.redelivered))
                 self.last_message = when.step
+                if fact.chat == INSULTS:
+                    self._hand(message.id, when, fact.user)
             case j.Confirmed():
                 self.outcomes[fact.id] = "confirmed"
             case j.Returned():
@@ -166,8 +174,12 @@ class _Reader:
                 self.outcomes[fact.id] = "refused"
             case j.Uncertain():
                 self.outcomes[fact.id] = "uncertain"
-            case j.Rejected(dead=True):
-                self.dead.add(fact.id)
+            case j.Handled():
+                self.tells_done = True
+                self._hand(fact.id, when)
+            case j.Rejected(dead=dead):
+                self.dead |= {fact.id} if dead else set()
+                self._hand(fact.id, when)
             case j.FaultBegan():
                 self.open_faults[fact.fault, fact.target] = when
             case j.FaultEnded():
@@ -206,10 +218,19 @@ class _Reader:
             case j.Crashed():
                 self.connected -= {held for held in self.connected if held[0] == fact.user}
                 self.open.setdefault((fact.user, ""), (when, "crashed"))
+                self.dropped |= {id for id, user in self.in_hand.items() if user == fact.user}
             case j.Frozen():
                 self.open.setdefault((fact.user, ""), (when, "frozen"))
             case j.Thawed():
                 self._back((fact.user, ""), when)
+
+    def _hand(self, id: str, when: Moment, user: str = "") -> None:
+        """Somebody works on this insult from now on, or nobody any more."""
+        self.dropped.discard(id)
+        self.in_hand.pop(id, None)
+        if user:
+            self.in_hand[id] = user
+        self.worked = when.at
 
     def _enter(self, fact: j.Fact, when: Moment) -> None:
         stretches = self.members[fact.chat][fact.user]
@@ -285,7 +306,8 @@ class _Reader:
 
     def _meant_for(self, send: Send) -> list[str]:
         if send.chat == INSULTS:
-            return [] if send.id in self.sights else [""]
+            done = send.id in self.sights and not (self.tells_done and send.id in self.dropped)
+            return [] if done else [""]
         if send.chat.startswith("group:"):
             return [
                 member
@@ -335,7 +357,7 @@ class _Reader:
         if send.outcome == "uncertain":
             return "unknown"
         if send.chat == INSULTS:
-            return "lost" if self.drained > send.when.step else "waiting"
+            return "lost" if self.drained > send.when.step or self._idle(send) else "waiting"
         if send.outcome == "returned":
             return "lost"
         kept = keeps(send.chat, self._backend(send.chat))
@@ -346,6 +368,13 @@ class _Reader:
             return "lost"
         recent = self.end.at - send.when.at < UNDER_WAY_SECONDS
         return "under way" if recent and self.drained < send.when.step else "lost"
+
+    def _idle(self, send: Send) -> bool:
+        """Members are there with nothing in hand, and it was quiet for long enough: an
+        insult that they have not taken by now is in no queue."""
+        busy = self.tells_done and self.in_hand.keys() - self.dropped
+        quiet = self.end.at - max(self.worked, send.when.at) >= UNDER_WAY_SECONDS
+        return quiet and not busy and bool(self._consumers(self.end.step + 1))
 
     def _backend(self, chat: str) -> str:
         fallback = self.backends.get(MAILBOX, "") if chat.startswith("private:") else ""

@@ -8,8 +8,11 @@ from typing import Any
 
 from chatlab.messages import INSULTS
 from chatlab.plots.events import read
-from chatlab.plots.story import Flight, Story
+from chatlab.plots.story import Flight, Send, Story
 from chatlab.plots.words import counted, named, sentence
+
+#: What became of an insult that never came into the queue.
+NEVER_IN = ("refused", "returned")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +109,8 @@ def shares(scene: object) -> Shares:
     story = read(scene)
     flights = [flight for flight in story.flights if flight.send.chat == INSULTS]
     numbers: dict[str, int] = {}
-    for send in story.sends:
-        if send.chat == INSULTS and send.outcome not in ("refused", "returned"):
-            numbers[send.id] = len(numbers) + 1
+    for send in _accepted(story):
+        numbers[send.id] = len(numbers) + 1
     holders: dict[str, list[Flight]] = {}
     for flight in flights:
         if flight.seen is not None:
@@ -122,11 +124,12 @@ def shares(scene: object) -> Shares:
     )
     got: dict[str, list[int]] = {member: [] for member in members}
     back: dict[str, list[int]] = {member: [] for member in members}
+    undone = story.dead | {flight.send.id for flight in flights if flight.seen is None}
     for id, held in holders.items():
         held.sort(
             key=lambda flight: flight.again[-1] if flight.again else flight.seen or (0, 0.0)
         )
-        failed = id in story.dead
+        failed = id in undone
         for flight in held if failed else held[:-1]:
             back[flight.receiver].append(numbers[id])
         if not failed:
@@ -153,7 +156,11 @@ def _numbers(
 
 def _backlog(story: Story, attached: Sequence[tuple[Any, Any]]) -> int:
     first = attached[0][0].step if attached else float("inf")
-    return sum(send.when.step < first for send in story.sends if send.chat == INSULTS)
+    return sum(send.when.step < first for send in _accepted(story))
+
+
+def _accepted(story: Story) -> list[Send]:
+    return [s for s in story.sends if s.chat == INSULTS and s.outcome not in NEVER_IN]
 
 
 def _setting(attached: Sequence[tuple[Any, Any]], flights: Sequence[Flight]) -> Setting:
@@ -199,7 +206,9 @@ def insults_finding(strips: Sequence[Shares]) -> list[str]:
         if _taker(greedy) and evenly and unless and greedy.total == fair.total:
             first = _taker(greedy) == greedy.members[0] and greedy.backlog == greedy.total
             start = "Whoever comes first takes all" if first else "One member takes all"
-            return [f"{start}, unless {unless}"]
+            return [f"{start}, unless {unless}", f"{start}, or all get the same"]
+    if any(strip.lost for strip in strips):
+        return [_losses(strips), "Some of the insults were lost"]
     if len({_counts(strip) for strip in strips}) == 1:
         same = "both" if len(strips) == 2 else f"all {len(strips)}"
         return [sentence(f"{_counts(strips[0])} in {same}")]
@@ -225,6 +234,16 @@ def _taker(strip: Shares) -> str:
     """The member that got all, when there are others."""
     full = [member for member in strip.members if len(strip.got[member]) == strip.total]
     return full[0] if full and strip.total > 1 and len(strip.members) > 1 else ""
+
+
+def _losses(strips: Sequence[Shares]) -> str:
+    """``9 of 20 lost with auto-ack, 0 of 20 with prefetch 1``."""
+    parts: list[str] = []
+    for strip in strips:
+        words = strip.setting.words().partition(" (")[0]
+        lost = f"{len(strip.lost)} of {strip.total}{'' if parts else ' lost'}"
+        parts.append(f"{lost} with {words}".replace("with no prefetch", "without prefetch"))
+    return ", ".join(parts)
 
 
 def _counts(strip: Shares) -> str:

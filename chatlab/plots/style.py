@@ -21,10 +21,13 @@ from matplotlib.axes import Axes
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from chatlab.plots.fonts import DPI
+from chatlab.plots.fonts import DPI, drawable, families, fit
 
 WIDTH: Final = 900
 HEIGHT: Final = 440
+
+#: How much taller a line under the picture makes it.
+NOTE: Final = 34
 
 #: Left and right edge of title, caption and badge, in pixels.
 LEFT: Final = 18
@@ -73,6 +76,29 @@ class Picture(Axes):
     def table(self) -> list[dict[str, Any]]:  # type: ignore[override]
         """The facts of the picture, one dictionary each (Matplotlib's own draws a table)."""
         return [dict(row) for row in self._rows]
+
+    def noted(self, words: str) -> Picture:
+        """The same picture with a line of ``words`` under it, which its alt text says, too."""
+        figure = self.get_figure(root=True)
+        assert figure is not None
+        width, height = (inches * DPI for inches in figure.get_size_inches())
+        figure.set_size_inches(width / DPI, (height + NOTE) / DPI)
+        for each in figure.axes:
+            x, y, w, h = each.get_position().bounds
+            bottom, taller = y * height + NOTE, height + NOTE
+            each.set_position((x, bottom / taller, w, h * height / taller))
+        shown = drawable(fit(words, RIGHT - LEFT, NAME, bold=True))
+        figure.text(
+            *(LEFT / width, 0.5 * NOTE / (height + NOTE), shown),
+            fontsize=NAME,
+            weight="bold",
+            color=INK,
+            family=list(families(shown)),
+            va="center_baseline",
+            parse_math=False,
+        )
+        self.finding = f"{self.finding}. {words}"
+        return self
 
     def save(self, path: Path | str) -> Path:
         """Write as PNG (900 pixels wide) or SVG, by the name's ending. Returns the path."""

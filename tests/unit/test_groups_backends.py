@@ -24,7 +24,7 @@ KNOWN = {"x": {"confirms": yes_no(True), "exchange": choice("durable", "transien
 
 
 def test_a_name_alone_has_every_option_at_its_default() -> None:
-    assert parse_backend("rabbitmq-transient") == ("rabbitmq-transient", {})
+    assert parse_backend("rabbitmq-quorum") == ("rabbitmq-quorum", {})
     assert parse_backend("rabbitmq-durable") == (
         "rabbitmq-durable",
         {"persistent": True, "confirms": True, "exchange": "durable"},
@@ -58,7 +58,7 @@ def test_options_are_read_in_any_order() -> None:
         ("rabbit", "rabbitmq-transient"),
         ("", "rabbitmq-durable"),
         ("rabbitmq-durable:", "It has: persistent, confirms, exchange"),
-        ("rabbitmq-transient:confirms=no", "It has: none"),
+        ("rabbitmq-quorum:confirms=no", "It has: none"),
     ],
 )
 def test_an_unknown_backend_or_option_is_refused_with_what_exists(text: str, says: str) -> None:

@@ -7,6 +7,7 @@ import pytest
 from chatlab.backends import FORGETFUL, GROUPS, forgets_the_absent
 from chatlab.errors import InvalidInput
 from chatlab.groups.guarantees import _ROWS, guarantees, table
+from chatlab.groups.rabbitmq import kind_of
 from chatlab.plots.events import keeps
 
 
@@ -19,6 +20,14 @@ def test_every_backend_has_a_row() -> None:
 def test_who_forgets_the_absent_is_one_thing_everywhere(backend: str) -> None:
     assert forgets_the_absent(backend) == (guarantees(backend).away == "lost")
     assert keeps("group:sd", backend) == (guarantees(backend).away != "lost")
+
+
+def test_persistent_messages_do_not_save_an_exclusive_queue() -> None:
+    backend = "rabbitmq-transient:persistent=yes"
+    assert forgets_the_absent(backend) and guarantees(backend).away == "lost"
+    kind = kind_of(backend)
+    assert kind.persistent and kind.exclusive
+    assert not kind_of("rabbitmq-transient").persistent
 
 
 def test_the_forgetful_exist() -> None:

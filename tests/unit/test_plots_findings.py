@@ -129,6 +129,9 @@ def test_insult_titles() -> None:
     uneven = dealt("ana", "ana", "ana", "bob", backlog=False)
     assert insults(uneven) == "4 insults: 3 / 1 / 0, fairness 0.53"
     assert insults(Script("ana")) == "No insults were sent"
+    bare = insults_finding([shares(dealt(*["ana"] * 30, options="work=0.05")), shares(fair)])
+    assert "acks are manual and prefetch is 1" in bare[0]  # too long for a card
+    assert bare[1] == "Whoever comes first takes all, or all get the same"
 
 
 def test_the_title_does_not_claim_a_cure_that_did_not_work() -> None:
@@ -153,3 +156,45 @@ def test_insults_that_nobody_got_wait_until_the_lab_found_nothing_left() -> None
     assert shares(script.journal).waiting == (1,)
     script.fact("Drained", "", "", 0)
     assert (shares(script.journal).waiting, shares(script.journal).lost) == ((), (1,))
+
+
+def crashed(*, handed_on: bool = False) -> Script:
+    """Ana crashes with the first of three insults in her hands; bob has done the second."""
+    options = "prefetch=1,ack=manual,work=0" if handed_on else "prefetch=1,ack=auto,work=0"
+    script = Script("ana", "bob").attach("ana", "bob", options=options)
+    first, second, third = (script.insult() for _ in range(3))
+    script.see("ana", first, chat="insults").see("bob", second, chat="insults")
+    script.fact("Handled", "bob", "insults", second.id).fact("Crashed", "ana", "")
+    for insult in (first, third) if handed_on else ():
+        script.see("bob", insult, chat="insults", again=True)
+        script.fact("Handled", "bob", "insults", insult.id)
+    return script
+
+
+def test_what_a_crash_took_along_is_lost_once_the_others_have_nothing_to_do() -> None:
+    script = crashed()
+    assert shares(script.journal).waiting == (1, 3)
+    strip = shares(script.wait(2).fact("Drained", "", "", 2).journal)
+    assert (strip.lost, strip.waiting, strip.taken_back["ana"]) == ((1, 3), (), (1,))
+    assert strip.got == {"ana": (), "bob": (2,)}
+
+
+def test_a_member_at_work_may_still_take_what_waits() -> None:
+    script = crashed()
+    script.see("bob", script.insult(), chat="insults").wait(2).fact("Drained", "", "", 3)
+    assert shares(script.journal).waiting == (1, 3)
+
+
+def test_the_title_of_several_strips_says_what_was_lost() -> None:
+    lost = crashed().wait(2).fact("Drained", "", "", 2)
+    title = insults(lost, crashed(handed_on=True))
+    assert title == "2 of 3 lost with auto-ack, 0 of 3 with prefetch 1"
+
+
+def test_an_insult_that_was_refused_did_not_wait() -> None:
+    script = Script("ana", "bob")
+    script.insult()
+    refused = script.message("ana", "insults")
+    script.fact("Sent", "ana", "insults", refused).result(refused, "insults", "Returned")
+    strip = shares(script.attach("bob").journal)
+    assert (strip.backlog, strip.total) == (1, 1)
