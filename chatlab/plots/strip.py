@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import ClassVar
 
 from chatlab.messages import INSULTS
 from chatlab.plots import bands
@@ -17,6 +18,7 @@ from chatlab.plots.style import (
     FAULT,
     GREY,
     INK,
+    LABEL,
     LOSS,
     RIGHT,
     RULE,
@@ -49,6 +51,13 @@ def name_width(user: str) -> float:
 class Strip:
     """One story between ``y0`` and ``y1``."""
 
+    #: Discs of these diameters hold a number of one digit, of two; its size in points.
+    HOLD: ClassVar[tuple[float, float]] = (19, 23)
+    NUMBER: ClassVar[float] = LABEL
+    #: Size of what is said of a store, and how far from its bars: of what waited (towards
+    #: the sender) and of what still waits (towards the receiver).
+    STORE: ClassVar[tuple[float, float, float]] = (11.5, 21, 19)
+
     board: Board
     story: Story
     scale: OrderScale | TimeScale
@@ -78,15 +87,23 @@ class Strip:
         middle = (self.left + self.right) / 2
         self.board.text(middle, y, words, size=13, color=SOFT, ha="center", halo=True)
 
-    def _lanes(self) -> None:
-        self.rows = lanes(self.story)
+    def _rows(self) -> list[Lane]:
+        """The lanes from top to bottom."""
+        return lanes(self.story)
+
+    def _room(self) -> tuple[float, float]:
+        """The y of the first lane and of the last."""
         timed = 16 if isinstance(self.scale, TimeScale) else 0
         top = self.y0 + (56 if self.alone else 46)
         bottom = self.y1 - (46 + timed if self.alone else 22)
         if self.alone and (bottom - top) < 36 * span(self.rows):
             top -= 12 if self.story.faults else 24
             bottom += 6
-        ys = heights(self.rows, top, bottom, 100)
+        return top, bottom
+
+    def _lanes(self) -> None:
+        self.rows = self._rows()
+        ys = heights(self.rows, *self._room(), 100)
         self.gap = min((b - a for a, b in pairwise(ys)), default=100.0)
         self.user_y = {
             r.name: y for r, y in zip(self.rows, ys, strict=True) if r.kind == "user"
@@ -190,9 +207,14 @@ class Strip:
     def _send(self, send: Send) -> None:
         x, y, colour = self._x(send.when), self.user_y[send.sender], self.colours[send.sender]
         self.board.discs([(x, y)], self.disc, colour, z=6)
-        if self.disc >= (19 if send.number < 10 else 23):
+        if self.disc >= self.HOLD[send.number > 9]:
             self.board.text(
-                *(x, y, str(send.number)), bold=True, color=on(colour), ha="center", z=7
+                *(x, y, str(send.number)),
+                size=self.NUMBER,
+                bold=True,
+                color=on(colour),
+                ha="center",
+                z=7,
             )
         elif send.number % self.every == 0 or send.number == 1:
             up = y - self.disc / 2 - 9
@@ -265,13 +287,14 @@ class Strip:
         words = f"{len(cluster)} {'wait' if len(cluster) > 1 else 'waits'} in the {box}"
         if still and len(still) == len(cluster):
             words = words.replace("wait", "still wait", 1)
+        size, away, still_away = self.STORE
         if still:  # nothing leaves the bar: there is room on the receiver's side
-            y = placed[cluster[0].send.id, cluster[0].receiver][2] - up * 19
-            self.board.text(self.right, y, words, size=11.5, ha="right", halo=True, z=8)
+            y = placed[cluster[0].send.id, cluster[0].receiver][2] - up * still_away
+            self.board.text(self.right, y, words, size=size, ha="right", halo=True, z=8)
             return
         begin, end, y = placed[cluster[-1].send.id, cluster[-1].receiver]
-        x = min(begin + 16, RIGHT - text_width(words, 11.5))
-        self.board.text(x, y + up * 21, words, size=11.5, halo=True, z=8)
+        x = min(begin + 16, RIGHT - text_width(words, size))
+        self.board.text(x, y + up * away, words, size=size, halo=True, z=8)
 
     def _flight(
         self, flight: Flight, bars: dict[tuple[str, str], tuple[float, float, float]]
