@@ -83,6 +83,14 @@ class Tail:
                     del self._sends[next(iter(self._sends))]
         self._read = max(self._read, len(rows))
 
+    def copy(self) -> Tail:
+        """The same as it is now, for another thread."""
+        made = Tail()
+        made.news, made._read, made._sent = self.news, self._read, self._sent
+        made._rows, made._changes = self._rows.copy(), self._changes.copy()
+        made._sends = self._sends.copy()
+        return made
+
     def journal(self, header: dict[str, Any]) -> Journal:
         """What is kept, as a journal. A message whose send is forgotten is left out: when it
         was sent is not known any more."""
@@ -106,6 +114,7 @@ class _Low(Strip):
 
     HOLD: ClassVar[tuple[float, float]] = (12, 15)
     NUMBER: ClassVar[float] = 8.5
+    FAULT_ROWS: ClassVar[int] = 1
     STORE: ClassVar[tuple[float, float, float]] = (9.5, 14, -16)
 
     #: The first step that is shown: what is older comes from the left edge.
@@ -125,9 +134,7 @@ class _Low(Strip):
         return self.y0 + (34 if self.story.faults else 20), self.y1 - 14
 
 
-def recent(
-    tail: Tail, header: dict[str, Any], users: Sequence[str] = ()
-) -> tuple[str, bytes]:
+def recent(tail: Tail, header: dict[str, Any], users: Sequence[str] = ()) -> tuple[str, bytes]:
     """The finding and a PNG of the last dozen columns of events.
 
     Args:

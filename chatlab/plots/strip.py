@@ -54,6 +54,8 @@ class Strip:
     #: Discs of these diameters hold a number of one digit, of two; its size in points.
     HOLD: ClassVar[tuple[float, float]] = (19, 23)
     NUMBER: ClassVar[float] = LABEL
+    #: Names of faults stand in so many rows.
+    FAULT_ROWS: ClassVar[int] = 2
     #: Size of what is said of a store, and how far from its bars: of what waited (towards
     #: the sender) and of what still waits (towards the receiver).
     STORE: ClassVar[tuple[float, float, float]] = (11.5, 21, 19)
@@ -154,7 +156,8 @@ class Strip:
             words = fault_words(fault.fault, fault.target)
             half = text_width(words, 11) / 2
             middle = min(max((x0 + x1) / 2, self.left + half), RIGHT - half)
-            row = next((row for row in (0, 1) if clear[row] < middle - half), None)
+            rows = range(self.FAULT_ROWS)
+            row = next((row for row in rows if clear[row] < middle - half), None)
             if row is not None:
                 self.board.text(
                     middle, self.y0 + 14 + 17 * row, words, color=SOFT, ha="center", halo=True
