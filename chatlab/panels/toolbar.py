@@ -62,7 +62,7 @@ class Toolbar(Panel):
     def _what(self) -> str:
         backend = self._lookout.situation.backend
         kind = backend_words(backend) if backend else "no group yet"
-        own = "own services" if self.lab.breakable else "shared services"
+        own = "own broker" if self.lab.breakable else "shared broker"
         return f"{kind} · {own}"
 
     def _services(self) -> Iterator[dict[str, str]]:

@@ -86,7 +86,7 @@ class TopologyPanel(Panel):
         if not since:
             return ""
         name = keeper.keeper if keeper else "The service"
-        return f"{name} does not answer since {clock(since)}"
+        return f"{name} has not answered since {clock(since)}"
 
     def _buttons(self) -> list[dict[str, Any]]:
         if self._lookout.situation.backend or not self._lookout.looks:
