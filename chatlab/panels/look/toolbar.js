@@ -1,5 +1,8 @@
 // The toolbar of a stage: lab, buttons that break and mend, a dot and a word per service.
 
+// The notebook's own keyboard shortcuts are not meant here.
+const QUIET = { "data-lm-suppress-shortcuts": "true" };
+
 function render({ model, el }) {
   const ask = (verb, args = {}) => model.send({ do: verb, ...args });
 
@@ -7,8 +10,8 @@ function render({ model, el }) {
   const what = h("span.soft.what");
   const buttons = h("span.buttons", { role: "group", "aria-label": "break and mend" });
   const services = h("span.services", { role: "status", "aria-label": "services" });
-  const [note, drawNote] = footnote();
-  el.append(h("div.panel.toolbar", { role: "toolbar" }, lab, what, buttons, services, note));
+  const [note, drawNote] = footnote(model);
+  el.append(h("div.panel.toolbar", { role: "toolbar", ...QUIET }, lab, what, buttons, services, note));
 
   function draw(view) {
     if (!view.buttons) return;
@@ -36,7 +39,7 @@ function render({ model, el }) {
         say(word, service.word);
       });
     drawNote(view);
-    note.title = note.textContent;
+    note.title = view.over || view.note || "";
     services.hidden = !note.hidden; // there is room for one of them
   }
   return follow(model, draw);

@@ -2,6 +2,9 @@
 
 const SHOWN = 3; // empty places, so that a queue that holds nothing is seen to be one
 
+// The notebook's own keyboard shortcuts are not meant here.
+const QUIET = { "data-lm-suppress-shortcuts": "true" };
+
 function render({ model, el }) {
   const kind = h("div");
   const group = h("strong");
@@ -12,9 +15,9 @@ function render({ model, el }) {
   const words = h("div.soft.words");
   const buttons = h("div.asked");
   const age = h("div.soft.age", { role: "status" });
-  const [note, drawNote] = footnote();
+  const [note, drawNote] = footnote(model);
   const middle = h("div.flow", {}, lines, words, buttons);
-  const panel = h("div.panel.topology", {}, h("div.row", {}, pill, arrow, middle, age), note);
+  const panel = h("div.panel.topology", QUIET, h("div.row", {}, pill, arrow, middle, age), note);
   el.append(panel);
 
   let looks = -1;
