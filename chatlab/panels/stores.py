@@ -5,7 +5,8 @@ the queues' counts and the consumers. The counts are those of this moment: with
 ``disable_stats`` and ``enable_queue_totals`` the API reads the queues' own figures instead of
 its collected statistics, which are up to a second old (measured: a message that waits is
 counted within 10 ms, and one that was handed out and not acknowledged, too, at worst 0.2 s
-late). A consumer is gone from its list at once, and on it within 0.5 s.
+late). Of a log, a RabbitMQ stream, there are only the statistics. A consumer is gone from its
+list at once, and on it within 0.5 s.
 
 A group on a Redis stream has a length and a cursor a member; with Redis' pub/sub nothing is
 kept anywhere, only who listens can be said; a group in memory is in this process.
@@ -114,6 +115,10 @@ class Stores:
             return Topology(group, "RabbitMQ", words=f"RabbitMQ has no exchange {group}.")
         bound = [b["destination"] for b in bindings or [] if b["destination_type"] == "queue"]
         counts = {queue["name"]: queue for queue in queues or []}
+        log = prefix + log_queue(group).name
+        if log in bound and "messages_ready" not in counts.get(log, {}):
+            # Of a stream the API has only its collected statistics, up to a second old.
+            counts[log] = await get("queues", vhost, log, columns=_COUNTS) or {}
         taking = Counter(consumer["queue"]["name"] for consumer in consumers or [])
         return Topology(
             group,
