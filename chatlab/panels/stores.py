@@ -29,6 +29,8 @@ from chatlab.services.management import Management
 #: A service that has not answered by then does not answer.
 ANSWER_SECONDS = 1.0
 _TOTALS = {"disable_stats": "true", "enable_queue_totals": "true"}
+_NOBODY = "No queue is bound to it: what is sent now reaches nobody."
+_MARKS = "Among its entries is a mark of each member that joined to read from then on."
 _COUNTS = "name,messages_ready,messages_unacknowledged"
 
 
@@ -129,7 +131,7 @@ class Stores:
                 _queue(name.removeprefix(prefix), group, counts.get(name, {}), taking[name])
                 for name in sorted(bound)
             ),
-            "" if bound else "No queue is bound to it: what is sent now reaches nobody.",
+            _MARKS if log in bound else "" if bound else _NOBODY,
         )
 
     # -- Redis
@@ -181,7 +183,7 @@ def _queue(name: str, group: str, counts: dict[str, Any], consumers: int) -> Sto
     ready, unacked = counts.get("messages_ready"), counts.get("messages_unacknowledged")
     if name == log_queue(group).name:
         takers = f"{consumers} consumer{'' if consumers == 1 else 's'}" if consumers else ""
-        return Store(f"log {group}", "", ready, unacked, takers, "kept")
+        return Store(f"log {group}", "", ready, unacked, takers, "entries")
     user = name.removeprefix(queue_name(group, ""))
     if user == name:  # not one of ours: somebody bound a queue of another name
         takers = f"{consumers} consumer{'' if consumers == 1 else 's'}" if consumers else ""

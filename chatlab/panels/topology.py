@@ -125,7 +125,7 @@ def _line(store: Store) -> dict[str, Any]:
     """A store as a line: squares, numbers, who takes from it."""
     ready, unacked = store.ready, store.unacked
     known = [n for n in (ready, unacked) if n is not None]
-    drawn = bool(known) and sum(known) <= MOST_SQUARES and store.word != "kept"
+    drawn = bool(known) and sum(known) <= MOST_SQUARES and store.word != "entries"
     return {
         "key": store.name,
         "name": store.name,
