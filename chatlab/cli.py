@@ -105,6 +105,23 @@ def doctor(settings: Settings, options: argparse.Namespace) -> int:
     return 1 if wrong else 0
 
 
+def stage(settings: Settings, options: argparse.Namespace) -> int:
+    """Show the stage on a page of its own, until Ctrl-C."""
+    from chatlab import lecture
+
+    return lecture.stage(settings, options)
+
+
+def _stage_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--port", type=int, default=0, help="default: 8866, or a free one")
+    parser.add_argument(
+        "--no-browser", dest="browser", action="store_false", help="only print the URL"
+    )
+    parser.add_argument(
+        "--backend", default="rabbitmq-durable", help="of the group sd (rabbitmq-durable)"
+    )
+
+
 def _up_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--breakable", action="store_true", help="warm a pair that a lab may break, too"
@@ -154,6 +171,7 @@ COMMANDS = (
     Command("replay", "show a kept run", commands.replay, commands.replay_arguments),
     Command("rerun", "does its verdict repeat?", commands.rerun, commands.rerun_arguments),
     Command("list", "list the scenarios", commands.shipped),
+    Command("stage", "show a lab to a class: chats, queues, faults", stage, _stage_arguments),
     Command("bench", "measure against the bare libraries", bench, _bench_arguments),
 )
 

@@ -224,3 +224,17 @@ def _read(text: str, group: str) -> tuple[str, int, Message]:
     shown = text.encode()[:BODY_BYTES].decode(errors="ignore")
     id = f"{OUTSIDER}:{secrets.token_hex(8)}"
     return "", 0, Message(id, OUTSIDER, 0, group, shown, 0, time.time(), 0)
+
+
+async def channel(redis: Redis, group: str) -> tuple[int, dict[str, bool]]:
+    """Of one group: how many messages were published, and who of its subscribers listens."""
+    members = redis.key("group-member", group, "")
+    with mapped(redis.address):
+        facts: Any = await redis.driver.hgetall(redis.key("group", f"{{{group}}}", "pubsub"))
+        users = [field[len("life:") :] for field in facts if field.startswith("life:")]
+        if not users:
+            return int(facts.get("n", 0)), {}
+        there = await redis.driver.pubsub_numsub(*(members + user for user in users))
+    return int(facts.get("n", 0)), {
+        user: count > 0 for user, (_, count) in zip(users, there, strict=True)
+    }

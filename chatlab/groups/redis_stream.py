@@ -375,3 +375,16 @@ async def streams(redis: Redis) -> list[tuple[str, str, int]]:
                 rows.append(("group: cursor", f"{group}: {user}", int(cursor)))
                 rows.append(("group: waiting", f"{group}: {user}", last - int(cursor)))
     return rows
+
+
+async def stream(redis: Redis, group: str) -> tuple[int, dict[str, int]]:
+    """Of one group: how many messages its stream has, and how many come after the cursor of
+    each member, in one transaction."""
+    key = redis.key("group", f"{{{group}}}", "")
+    with mapped(redis.address):
+        async with redis.driver.pipeline(transaction=True) as pipe:
+            pipe.xlen(f"{key}log")
+            pipe.hget(f"{key}me", "last")
+            pipe.zrange(f"{key}cursors", 0, -1, withscores=True)
+            length, last, cursors = await pipe.execute()
+    return int(length), {user: int(last or 0) - int(cursor) for user, cursor in cursors}

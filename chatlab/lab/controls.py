@@ -145,7 +145,8 @@ class RabbitService(Service):
         pairs = self._lab._call(self._lab._lease.status())["pairs"].values()
         mine = self._lab._lease.rabbitmq.management_url
         found = [pair["rabbitmq"] for pair in pairs]
-        return sum(b["boot_seconds"] or 0 for b in found if b["management_url"] == mine)
+        # One that is down has no address now.
+        return sum(b["boot_seconds"] or 0 for b in found if b.get("management_url") == mine)
 
     @property
     def page(self) -> str:

@@ -71,9 +71,10 @@ def _away(absences: Iterable[Absence], step: int, users: Iterable[str]) -> froze
     return frozenset(a.user for a in absences if a.covers(step, step + 1)) & frozenset(users)
 
 
-def lanes(story: Story) -> list[Lane]:
-    """All lanes from top to bottom: each store beside its receiver, on the senders' side."""
-    users = order(story)
+def lanes(story: Story, users: Sequence[str] = ()) -> list[Lane]:
+    """All lanes from top to bottom: each store beside its receiver, on the senders' side;
+    ``users`` from top to bottom, by default in the order of :func:`order`."""
+    users = list(users) or order(story)
     found = [Lane("user", user) for user in users]
     for chat, receiver, senders in _stores(story):
         backend = story.backends.get(chat, "")

@@ -22,7 +22,6 @@ from chatlab.plots.scale import AxisKind, OrderScale, TimeScale, events
 from chatlab.plots.story import Story
 from chatlab.plots.strip import (
     FAULT_ROW,
-    FAULT_ROWS,
     LANES_RIGHT,
     STORE_WIDTH,
     Strip,
@@ -94,7 +93,7 @@ def spacetime(
 
 def _need(story: Story) -> float:
     """The least height of a strip among others, in pixels."""
-    faults = FAULT_ROW * min(len(story.faults), FAULT_ROWS)
+    faults = FAULT_ROW * min(len(story.faults), Strip.FAULT_ROWS)
     if is_banded(story):
         return 40 + faults + 24.0 * min(len(story.users), bands.MOST_BANDS)
     return 68 + faults + 34.0 * span(lanes(story))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import ClassVar
 
 from chatlab.messages import INSULTS
 from chatlab.plots import bands
@@ -16,6 +17,7 @@ from chatlab.plots.story import Flight, Moment, Send, Story
 from chatlab.plots.style import (
     GREY,
     INK,
+    LABEL,
     LOSS,
     RIGHT,
     RULE,
@@ -35,8 +37,6 @@ DISC, DOT = 25.0, 11.0
 LANES_RIGHT, NAME_WIDTH, STORE_WIDTH = 874.0, 150.0, 160.0
 #: Between the names of faults that would overlap, in pixels.
 FAULT_ROW = 18.0
-#: Most rows of them below the first.
-FAULT_ROWS = 3
 
 
 def is_banded(story: Story) -> bool:
@@ -57,6 +57,15 @@ def name_width(user: str) -> float:
 @dataclass
 class Strip:
     """One story between ``y0`` and ``y1``."""
+
+    #: Discs of these diameters hold a number of one digit, of two; its size in points.
+    HOLD: ClassVar[tuple[float, float]] = (19, 22.5)
+    NUMBER: ClassVar[float] = LABEL
+    #: Most rows of names of faults below the first.
+    FAULT_ROWS: ClassVar[int] = 3
+    #: Size of what is said of a store, and how far from its bars: of what waited (towards
+    #: the sender) and of what still waits (towards the receiver).
+    STORE: ClassVar[tuple[float, float, float]] = (11.5, 21, 19)
 
     board: Board
     story: Story
@@ -89,15 +98,23 @@ class Strip:
         middle = (self.left + self.right) / 2
         self.board.text(middle, y, words, size=13, color=SOFT, ha="center", halo=True)
 
-    def _lanes(self) -> None:
-        self.rows = lanes(self.story)
+    def _rows(self) -> list[Lane]:
+        """The lanes from top to bottom."""
+        return lanes(self.story)
+
+    def _room(self) -> tuple[float, float]:
+        """The y of the first lane and of the last."""
         timed = 16 if isinstance(self.scale, TimeScale) else 0
         top = self.y0 + (56 if self.alone else 46) + self.lower
         bottom = self.y1 - (46 + timed if self.alone else 22)
         if self.alone and (bottom - top) < 36 * span(self.rows):
             top -= 12 if self.story.faults else 24
             bottom += 6
-        ys = heights(self.rows, top, bottom, 100)
+        return top, bottom
+
+    def _lanes(self) -> None:
+        self.rows = self._rows()
+        ys = heights(self.rows, *self._room(), 100)
         self.gap = min((b - a for a, b in pairwise(ys)), default=100.0)
         self.user_y = {
             r.name: y for r, y in zip(self.rows, ys, strict=True) if r.kind == "user"
@@ -144,7 +161,7 @@ class Strip:
     # -- background ------------------------------------------------------------------------
 
     def _faults(self) -> None:
-        clear = [self.heading, *[0.0] * FAULT_ROWS]
+        clear = [self.heading, *[0.0] * self.FAULT_ROWS]
         #: How far the names of faults push what is below them.
         self.lower = 0.0
         for fault in self.story.faults:
@@ -202,7 +219,8 @@ class Strip:
         self.clear: dict[str, float] = defaultdict(float)
         self.disc = min(DISC, closest * 0.94, self.gap * 0.68)
         # All numbers stand in their discs, or none does.
-        self.inside = self.disc >= (19 if len(self.story.sends) < 10 else 22.5)
+        most = max(send.number for send in self.story.sends)
+        self.inside = self.disc >= self.HOLD[most > 9]
         self.dot = min(DOT, max(self.disc * 0.55, 5.0))
         unit = self.scale.unit if isinstance(self.scale, OrderScale) else 22.0
         self.enter, self.leave = min(35.0, unit * 0.7), min(20.0, unit * 0.45)
@@ -212,7 +230,12 @@ class Strip:
         self.board.discs([(x, y)], self.disc, colour, z=6)
         if self.inside:
             self.board.text(
-                *(x, y, str(send.number)), bold=True, color=on(colour), ha="center", z=7
+                *(x, y, str(send.number)),
+                size=self.NUMBER,
+                bold=True,
+                color=on(colour),
+                ha="center",
+                z=7,
             )
         elif send.number % self.every == 0 or send.number == 1:
             half = text_width(str(send.number), 11) / 2
@@ -284,13 +307,14 @@ class Strip:
         words = f"{len(cluster)} {'wait' if len(cluster) > 1 else 'waits'} in the {box}"
         if still and len(still) == len(cluster):
             words = words.replace("wait", "still wait", 1)
+        size, away, still_away = self.STORE
         if still:  # nothing leaves the bar: there is room on the receiver's side
-            y = placed[cluster[0].send.id, cluster[0].receiver][2] - up * 19
-            self.board.text(self.right, y, words, size=11.5, ha="right", halo=True, z=8)
+            y = placed[cluster[0].send.id, cluster[0].receiver][2] - up * still_away
+            self.board.text(self.right, y, words, size=size, ha="right", halo=True, z=8)
             return
         begin, end, y = placed[cluster[-1].send.id, cluster[-1].receiver]
-        x = min(begin + 16, RIGHT - text_width(words, 11.5))
-        self.board.text(x, y + up * 21, words, size=11.5, halo=True, z=8)
+        x = min(begin + 16, RIGHT - text_width(words, size))
+        self.board.text(x, y + up * away, words, size=size, halo=True, z=8)
 
     def _flight(
         self, flight: Flight, bars: dict[tuple[str, str], tuple[float, float, float]]

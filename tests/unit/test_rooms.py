@@ -23,7 +23,7 @@ ROOMS = [
     "__main__",
     "cli",
     "commands",
-    "doctor",
+    "doctor lecture",
     "bench",
     "course",
     "panels",
