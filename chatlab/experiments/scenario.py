@@ -253,6 +253,8 @@ class Scenario:
             mark = _MARKS.get(step.do, step.do) + (f" {step.count}" if step.count else "")
             if not step.wait:
                 mark += " …"
+            if step.only:
+                mark += f" ({', '.join(step.only)})"
             for name in step.who or ([step.service] if step.service else list(lanes)):
                 lanes[name][column] = mark
         rows = (

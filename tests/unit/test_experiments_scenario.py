@@ -204,6 +204,7 @@ def test_a_step_for_some_patterns_only_says_so_and_survives_toml(tmp_path: Path)
     scenario = Scenario("x", "ana eva").then("offline", "eva", only=("insults",))
     (step,) = scenario.steps
     assert str(step) == "eva: go offline (insults only)"
+    assert [row["1"] for row in scenario.timeline()] == ["", "offline (insults)"]
     assert step.done_on("insults")
     assert not step.done_on("group")
     file = tmp_path / "x.toml"
