@@ -105,6 +105,7 @@ function render({ model, el }) {
     const slider = h("input", {
       type: "range", min: 0, max: 1, step: 0.05, "aria-label": `work of ${user.name}`,
       title: `seconds of work on each insult, ${user.name}`,
+      onkeydown: (event) => event.stopPropagation(), // the page would take the arrows
     });
     const words = h("span.time");
     let waits = 0;

@@ -130,6 +130,8 @@ def test_a_mere_sender_is_no_member() -> None:
     (strip,) = strips(script)
     assert strip.counts() == {"bob": 1}
     assert strip.fairness is None  # of one there is nothing to compare
+    script.fact("Connected", "bob", INSULTS, "rabbitmq:prefetch=1,work=0", "producer")
+    assert channel(script).now == {}  # a member that from now on only sends
 
 
 def test_a_backlog_and_its_takers_are_one_strip_even_if_one_takes_all() -> None:
