@@ -238,7 +238,7 @@ def _taker(strip: Shares) -> str:
 
 def _losses(strips: Sequence[Shares]) -> str:
     """``9 of 20 lost with auto-ack, 0 of 20 with prefetch 1``."""
-    parts = []
+    parts: list[str] = []
     for strip in strips:
         words = strip.setting.words().partition(" (")[0]
         lost = f"{len(strip.lost)} of {strip.total}{'' if parts else ' lost'}"
