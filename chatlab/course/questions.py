@@ -147,8 +147,6 @@ QUESTIONS: dict[str, Question] = {
                         _survives("rabbitmq-durable", "broker-kill"),
                         _loses("rabbitmq-transient", "absent-member"),
                         _loses("rabbitmq-durable:persistent=no", "broker-kill"),
-                        # A scenario of the notebook's own.
-                        _loses("rabbitmq-durable:exchange=transient", "restart-then-more"),
                     ),
                 ),
             ),
