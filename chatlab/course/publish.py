@@ -25,6 +25,7 @@ ONE_RUN = {
     r"(?<=\w)-[0-9a-f]{6}\b": "-······",
     r"\b127\.0\.0\.1:\d{5}\b": "127.0.0.1:·····",
 }
+WIDGET = "application/vnd.jupyter.widget-view+json"
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 
 
@@ -59,6 +60,8 @@ def normalise(book: Any) -> None:
                 output.execution_count = number
             if "image/png" in output.get("data", {}):
                 output.data.pop("text/html", None)  # the same picture once more
+            # A widget of a kernel that is gone; readers see its text and its table.
+            output.get("data", {}).pop(WIDGET, None)
             for kind, content in output.get("data", {}).items():
                 if kind.startswith("text/"):
                     output.data[kind] = _undated(content)

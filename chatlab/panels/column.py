@@ -8,7 +8,7 @@ from the journal of the lab, which knows what every user of this kernel sent and
 Messages come in while other cells run: they are read by the lab's loop and shown by the
 pump, and neither needs the cell to end. What is clicked or written meanwhile reaches the
 kernel at once where the front end sends it past the running cell (JupyterLab 4.4 with
-ipykernel 7: through a subshell); elsewhere it is done when the cell has ended.
+ipykernel 7: to a subshell); elsewhere it is done when the cell has ended.
 """
 
 from __future__ import annotations

@@ -98,6 +98,9 @@ class Card(anywidget.AnyWidget):
         self._done = 0
         self._lock, self._looking = threading.Lock(), threading.RLock()
         super().__init__()
+        # Where the browser sends its messages past a running cell (to a subshell), ipykernel
+        # 7.4 would bring them back to where our last update came from, and that is the cell.
+        self.comm._reply_subshell_for = lambda _data, default: default
         self.on_msg(self._asked)
 
     def begin(self) -> None:

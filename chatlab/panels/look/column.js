@@ -43,7 +43,7 @@ function render({ model, el }) {
   const [note, drawNote] = footnote(model);
   // In the order of the keyboard: write, send, state, conversation; the style puts them where
   // the eye expects them.
-  const column = card("column", { role: "group" },
+  const column = h("div.panel.column", { role: "group" },
     h("div.foot", {}, input, button),
     h("div.head", {}, chip, name, state, chats),
     h("div.middle", {}, scroll, unread, list), note);

@@ -1,7 +1,10 @@
 // What all panels share: making elements, and keeping a list of them in step with data.
 // Whatever a user wrote becomes text, never HTML.
 
-/** An element: h("div.name", {title: "x", onclick: f}, "text", child, …). */
+const TAKES_FOCUS = new Set(["button", "input", "select", "textarea"]);
+
+/** An element: h("div.name", {title: "x", onclick: f}, "text", child, …). Of those that take
+ *  the focus the notebook's shortcuts are kept away: "d d" in a menu would delete the cell. */
 function h(what, options = {}, ...inside) {
   const [tag, ...names] = what.split(".");
   const made = document.createElement(tag);
@@ -11,6 +14,7 @@ function h(what, options = {}, ...inside) {
     else if (value === true) made.setAttribute(name, "");
     else if (value !== false && value != null) made.setAttribute(name, value);
   }
+  if ("tabindex" in options || TAKES_FOCUS.has(tag)) made.dataset.lmSuppressShortcuts = "true";
   made.append(...inside);
   return made;
 }
@@ -98,10 +102,4 @@ function footnote(model = null) {
     made.hidden = !words;
     button.hidden = !model || Boolean(view.over);
   }];
-}
-
-/** The outermost element of a panel. The notebook's keyboard shortcuts stop at it: "d d" in a
- *  menu would delete the cell. */
-function card(what, options, ...inside) {
-  return h(`div.panel.${what}`, { "data-lm-suppress-shortcuts": "true", ...options }, ...inside);
 }
