@@ -260,9 +260,10 @@ def test_a_queue_has_a_square_a_message_and_beyond_ten_only_numbers(
             Store("queue sd.eva", "eva", 0, over, "eva"),
             Store("queue sd.ana", "ana", full - 1, 1, "ana"),
             Store("queue sd.bob", "bob", 1, None, ""),
+            Store("queue sd.abe", "abe", 0, 0, ""),
         ),
     )
-    ana, bob, eva = panel.view["lines"]  # in the order of the stage's users
+    ana, bob, eva, _ = panel.view["lines"]  # in the order of the stage's users
     assert (ana["filled"], ana["outlined"], ana["ready"]) == (full - 1, 1, f"{full - 1} ready")
     assert (bob["filled"], bob["consumer"], bob["unacked"]) == (1, "", "")
     assert (eva["squares"], eva["outlined"], eva["unacked"]) == (False, 0, f"{over} unacked")
