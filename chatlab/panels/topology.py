@@ -7,12 +7,12 @@ are not acknowledged, filled ones are ready.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from chatlab.backends import GROUPS
 from chatlab.errors import ChatlabError
-from chatlab.panels.desk import clock
 from chatlab.panels.lookout import Lookout
 from chatlab.panels.panel import Panel, look_of
 from chatlab.panels.stores import Store, Topology
@@ -86,7 +86,8 @@ class TopologyPanel(Panel):
         if not since:
             return ""
         name = keeper.keeper if keeper else "The service"
-        return f"{name} has not answered since {clock(since)}"
+        clock = time.strftime("%H:%M", time.localtime(since))
+        return f"{name} has not answered since {clock}"
 
     def _buttons(self) -> list[dict[str, Any]]:
         if self._lookout.situation.backend or not self._lookout.looks:

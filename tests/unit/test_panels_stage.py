@@ -7,7 +7,6 @@ import json
 import struct
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +64,6 @@ class Lab:
         self.journal = journal
         self.current = type("Scene", (), {"journal": journal})()
 
-    def background(self, work: Any) -> Future[Any]:
-        work.close()  # nothing is fed by itself: tests call refresh
-        return Future()
-
     def cut(self, user: User, service: str) -> None:
         self.cuts.append(("cut", user.name, service))
 
@@ -97,6 +92,13 @@ def lookout(lab: Lab) -> Lookout:
     for name in found.services:
         found.saw(name, "up", 9.0 if name == "rabbitmq" else None)
     return found
+
+
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is fed by itself: tests call refresh. The kernel's own pump is left alone."""
+    pump = type("Pump", (), {"add": lambda *_: None, "remove": lambda *_: None})()
+    monkeypatch.setattr("chatlab.panels.panel.PUMP", pump)
 
 
 @pytest.fixture
@@ -260,9 +262,10 @@ def test_a_queue_has_a_square_a_message_and_beyond_ten_only_numbers(
             Store("queue sd.eva", "eva", 0, over, "eva"),
             Store("queue sd.ana", "ana", full - 1, 1, "ana"),
             Store("queue sd.bob", "bob", 1, None, ""),
+            Store("queue sd.abe", "abe", 0, 0, ""),
         ),
     )
-    ana, bob, eva = panel.view["lines"]  # in the order of the stage's users
+    ana, bob, eva, _ = panel.view["lines"]  # in the order of the stage's users
     assert (ana["filled"], ana["outlined"], ana["ready"]) == (full - 1, 1, f"{full - 1} ready")
     assert (bob["filled"], bob["consumer"], bob["unacked"]) == (1, "", "")
     assert (eva["squares"], eva["outlined"], eva["unacked"]) == (False, 0, f"{over} unacked")
