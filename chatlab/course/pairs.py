@@ -17,6 +17,8 @@ from chatlab.tables import Table, Tabular
 
 #: RabbitMQ counts what is in a queue once a second; a look has to be later than that.
 COUNTS_SECONDS = 1.1
+#: Where somebody must have remembered and nobody is seen to, one looks for so long.
+LATE_SECONDS = 6.0
 #: Every client counts its own messages, whatever the pattern; no answer depends on it.
 _OWN_COUNTS = frozenset({"clock", "last seq"})
 
@@ -51,7 +53,7 @@ class Pairs(Tabular):
         between()
         now = self._look()
         second = _ended(call)
-        memory = who(now - before) if first != second else {}
+        memory = self._who(before, now) if first != second else {}
         row = {
             "pattern": pattern,
             "call": name or getattr(call, "__name__", "call"),
@@ -69,6 +71,13 @@ class Pairs(Tabular):
     def _look(self) -> State:
         time.sleep(COUNTS_SECONDS)
         return self._lab.state()
+
+    def _who(self, before: State, now: State) -> dict[str, list[str]]:
+        """Where nothing is seen yet, RabbitMQ's count may be late: look again."""
+        until = time.monotonic() + LATE_SECONDS
+        while not (found := who(now - before)) and time.monotonic() < until:
+            now = self._look()
+        return found
 
     def _table(self) -> Table:
         return Table(self.rows, "the same call, made twice")
