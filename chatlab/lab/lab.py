@@ -479,7 +479,8 @@ class Lab:
         """What each process remembers now; ``later - earlier`` shows what changed."""
         return self._call(
             states.collect(
-                self._lease, self._management, self._redis, self._servers, self._seats
+                *(self._lease, self._management, self._redis, self._registry),
+                *(self._servers, self._seats),
             )
         )
 

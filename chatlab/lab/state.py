@@ -22,6 +22,7 @@ from chatlab.private.redis import RedisMailboxes
 from chatlab.tables import Table
 
 if TYPE_CHECKING:
+    from chatlab.discovery import Registry
     from chatlab.lab.seat import Seat
     from chatlab.lab.servers import Servers
     from chatlab.resp import Redis
@@ -58,12 +59,14 @@ async def collect(
     lease: Lease,
     management: Management,
     redis: Redis,
+    registry: Registry,
     servers: Servers,
     seats: Mapping[str, Seat],
 ) -> State:
     """Ask every process what it remembers of this lab."""
     rows = await _rabbitmq(management, lease.rabbitmq.vhost)
     rows += await _redis(redis)
+    rows += await _registry(registry)
     for kind, streams in servers.streams().items():
         rows += [_row("chat server", "streams", f"{u} ({kind})", n) for u, n in streams.items()]
     rows += [_row("chat server", "queue", user, n) for user, n in servers.queues().items()]
@@ -99,6 +102,16 @@ async def _redis(redis: Redis) -> list[Row]:
     for key, count in (await stored_insults(redis)).items():
         rows.append(_row("Redis", "insults", key, count))
     return rows
+
+
+async def _registry(registry: Registry) -> list[Row]:
+    """The shared registry: where each user is, who is in each group."""
+    return [
+        _row("Redis", "registry", entry.name, entry.address)
+        if entry.kind == "private"
+        else _row("Redis", "registry: group", entry.name, [*entry.members, *entry.away])
+        for entry in await registry.discover()
+    ]
 
 
 def _row(process: str, thing: str, name: str, value: Any) -> Row:

@@ -389,6 +389,18 @@ def test_state_shows_what_changed_and_where(lab: Lab) -> None:
     assert "client of bob" not in where
 
 
+def test_state_shows_the_shared_registry(lab: Lab) -> None:
+    ana, bob = lab.users("ana", "bob")
+    ana.join("sd")
+    before = lab.state()
+    bob.offline()
+    after = lab.state()
+    (gone,) = (row for row in after - before if row["thing"] == "registry")
+    assert (gone["process"], gone["name"], gone["now"]) == ("Redis", "bob", None)
+    groups = {row["name"]: row["value"] for row in after if row["thing"] == "registry: group"}
+    assert groups == {"sd": ["ana"]}
+
+
 def test_the_journal_of_a_scene_is_its_own_and_survives_a_file(lab: Lab, tmp_path) -> None:  # type: ignore[no-untyped-def]
     ana, bob = lab.users("ana", "bob")
     scene = lab.scene("first")

@@ -12,7 +12,7 @@ import pytest
 
 from chatlab import course, experiments, plots
 from chatlab.course import answers, my
-from chatlab.course.pairs import Pairs
+from chatlab.course.pairs import Pairs, who
 from chatlab.course.questions import QUESTIONS
 from chatlab.errors import InvalidInput, NotPossible
 from chatlab.experiments import Matrix, Run
@@ -137,6 +137,17 @@ def test_pairs_tell_who_is_stateful_and_the_report_says_all(folder: Path) -> Non
         "q2: your own run says otherwise than: private chat: the same call, made twice, ends "
         "the same way."
     ]
+
+
+def test_who_remembered_is_a_server_unless_none_has_changed() -> None:
+    def changed(*rows: tuple[str, str]) -> list[dict[str, str]]:
+        return [{"process": process, "thing": thing} for process, thing in rows]
+
+    of_clients = changed(("client of bob", "drawn"), ("client of ana", "last seq"))
+    of_servers = changed(("Redis", "registry"), ("RabbitMQ", "binding"), ("Redis", "registry"))
+    assert who(of_clients) == {"client of bob": ["drawn"]}
+    assert who(of_servers + of_clients) == {"RabbitMQ": ["binding"], "Redis": ["registry"]}
+    assert who([]) == {}
 
 
 @pytest.mark.parametrize(
