@@ -6,9 +6,25 @@ strip each on a common axis.
 """
 
 from chatlab.plots.cost import cost
+from chatlab.plots.depth import depth
 from chatlab.plots.discovery import discovery
 from chatlab.plots.insults import insults
+from chatlab.plots.latency import latency
+from chatlab.plots.order import order
 from chatlab.plots.persistence import persistence
+from chatlab.plots.ratios import ratios
 from chatlab.plots.spacetime import spacetime
+from chatlab.plots.throughput import throughput
 
-__all__ = ["cost", "discovery", "insults", "persistence", "spacetime"]
+__all__ = [
+    "cost",
+    "depth",
+    "discovery",
+    "insults",
+    "latency",
+    "order",
+    "persistence",
+    "ratios",
+    "spacetime",
+    "throughput",
+]
