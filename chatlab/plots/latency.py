@@ -22,12 +22,12 @@ from chatlab.plots.fonts import fit
 from chatlab.plots.measures import backend_of, labels, measure, spread
 from chatlab.plots.scale import round_up
 from chatlab.plots.story import Story
-from chatlab.plots.style import HEIGHT, LOSS, RIGHT, RULE, SOFT, own_style, palette
+from chatlab.plots.style import HEIGHT, LEFT, LOSS, RIGHT, RULE, SOFT, own_style, palette
 from chatlab.plots.words import caption, sentence, tier
 
 #: The plane, in pixels, and the columns of the numbers beside it.
-_PLANE_LEFT, _PLANE_RIGHT, _PLANE_TOP = 76.0, 560.0, 66.0
-_NAMES, _COLUMNS = 590.0, (700.0, 790.0, RIGHT)
+_PLANE_LEFT, _PLANE_RIGHT, _PLANE_TOP = 76.0, 520.0, 84.0
+_NAMES, _COLUMNS = 560.0, (698.0, 790.0, RIGHT)
 #: A backend's place beside the plane; what stands below the plane.
 _ENTRY, _BELOW = 52.0, 86.0
 #: A curve has at most so many points; its numbers are exact.
@@ -80,7 +80,7 @@ def latency(*runs: object, ax: Axes | None = None) -> Axes:
         _Drawer(board, curves).draw()
     else:
         board.text(450, 220, "nothing was delivered", size=13, color=SOFT, ha="center")
-    line = caption(stories, "disc = median, 95 %, 99 %", "all receivers together")
+    line = caption(stories, "disc = median, 95 %, 99 %", "n = deliveries", backends=False)
     finding = board.frame(findings(measured), line, tier(stories))
     return board.finish(finding, line, [curve.row() for curve in curves])
 
@@ -115,7 +115,7 @@ def findings(curves: Sequence[Curve]) -> list[str]:
             return [f"One delivery, after {shown_seconds(quick['median'])}"]
         words = f"median {shown_seconds(quick['median'])}"
         tail = f"99 % within {shown_seconds(quick['p99'])}"
-        return [f"{sentence(first.label)}: {words}, {tail}", sentence(f"{words}, {tail}")]
+        return [sentence(f"{words}, {tail} on {first.label}"), sentence(f"{words}, {tail}")]
     ends = [shown_seconds(marks["median"]) for marks in (quick, slow)]
     return [
         sentence(f"median {ends[0]} on {first.label}, {ends[1]} on {last.label}"),
@@ -163,7 +163,7 @@ class _Drawer:
         self._axes()
         for number, curve in enumerate(self.curves):
             self._curve(curve, number)
-            self._entry(curve, _PLANE_TOP + 22 + number * _ENTRY)
+            self._entry(curve, _PLANE_TOP + 18 + number * _ENTRY)
 
     def _x(self, seconds: float) -> float:
         share = log10(max(seconds, self.low) / self.low) / log10(self.high / self.low)
@@ -186,10 +186,11 @@ class _Drawer:
             words = f"{seconds * 1e3:g} ms" if seconds < 0.999 else f"{seconds:g} s"
             board.text(x, self.bottom + 17, words, color=SOFT, ha="center")
         middle = (_PLANE_LEFT + _PLANE_RIGHT) / 2
-        words = "share of the deliveries that took at most so long"
+        board.text(LEFT, _PLANE_TOP - 26, "deliveries that took at most so long", color=SOFT)
+        words = "from the send to the first sight"
         board.text(middle, self.bottom + 40, words, color=SOFT, ha="center")
         for x, words in zip(_COLUMNS, ("median", "95 %", "99 %"), strict=True):
-            board.text(x, _PLANE_TOP, words, color=SOFT, ha="right")
+            board.text(x, _PLANE_TOP - 4, words, color=SOFT, ha="right")
 
     def _curve(self, curve: Curve, number: int) -> None:
         if not curve.seconds:

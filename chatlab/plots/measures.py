@@ -149,9 +149,10 @@ def backend_of(story: Story, chat: str) -> str:
 def labels(stories: Sequence[Story]) -> list[str]:
     """A name per scene or run: its backend, and what tells equal ones apart."""
     plain = [_backends(story) for story in stories]
+    scenes = [str(story.header.get("scene") or story.name) for story in stories]
     named = [
-        f"{words} · {story.name}" if plain.count(words) > 1 and story.name else words
-        for words, story in zip(plain, stories, strict=True)
+        f"{words} · {scene}" if plain.count(words) > 1 and scene else words
+        for words, scene in zip(plain, scenes, strict=True)
     ]
     return [
         f"{words} ({named[: at + 1].count(words)})" if named.count(words) > 1 else words

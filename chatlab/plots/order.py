@@ -40,9 +40,11 @@ from chatlab.plots.words import caption, counted, named, sentence, tier
 #: Most members of one scene with a square of their own: those with most inversions.
 MOST_MEMBERS = 8
 #: Squares side by side, and their largest and smallest edge, in pixels.
-_ABREAST, _LARGEST, _SMALLEST = 4, 250.0, 150.0
-#: Room above a square (name, count), below it, and for a scene's heading.
-_ABOVE, _UNDER, _HEADING = 46.0, 32.0, 26.0
+_ABREAST, _LARGEST, _SMALLEST = 4, 250.0, 112.0
+#: Room above a square (name, count), below it, and beside it for the words of its scene.
+_ABOVE, _UNDER, _BESIDE = 46.0, 30.0, 190.0
+#: What stands above the first square and below the last.
+_TOP, _BELOW = 54.0, 52.0
 
 
 @dataclass(frozen=True)
@@ -89,12 +91,11 @@ def order(*scenes: object, ax: Axes | None = None, chat: str | None = None) -> A
     edge, height = _sizes(shown)
     board = Board(ax, height)
     colours = palette(user for story in stories for user in story.roster)
-    y = 50.0
+    y, left = _TOP, LEFT + (_BESIDE if len(scenes) > 1 else 0.0)
     for label, every, few in zip(names, found, shown, strict=True):
         if len(scenes) > 1:
-            _heading(board, label, every, few, y)
-            y += _HEADING
-        y = _squares(board, few, edge, y, colours)
+            _heading(board, label, every, few, y + _ABOVE)
+        y = _squares(board, few, edge, left, y, colours)
     if not any(found):
         words = "nothing was sent to anybody else"
         board.text(450, board.height / 2, words, size=13, color=SOFT, ha="center")
@@ -157,26 +158,30 @@ def findings(names: Sequence[str], found: Sequence[Sequence[Member]]) -> list[st
         return ["Nobody was shown anything" if every else "No messages were sent"]
     if not any(member.inversions for member in every):
         who = named([m.name for m in every if m.places], 1).replace("users", "members")
-        where = f" in all {len(found)} cases" if len(found) > 1 else ""
-        who = "every member" if len(found) > 1 else f"all {who}" if len(every) > 1 else who
-        return [
-            sentence(f"{who} saw each sender's messages in order{where}"),
-            f"All in order{where}",
-        ]
+        if len(found) > 1:
+            cases = f"in all {len(found)} cases"
+            return [
+                f"Each sender's messages were seen in order, {cases}",
+                f"Each sender's messages in order, {cases}",
+                f"In order {cases}",
+            ]
+        who = f"all {who}" if len(every) > 1 else who
+        return [sentence(f"{who} saw each sender's messages in order"), "All seen in order"]
     if len(found) > 1:
         counts = [sum(member.inversions for member in members) for members in found]
         parts = [f"{name} {count:,}" for name, count in zip(names, counts, strict=True)]
-        cases = sum(map(bool, counts))
-        short = f"Inversions in {cases} of {len(found)} cases, {sum(counts):,} in all"
+        wrong = sum(map(bool, counts))
+        short = f"Inversions in {wrong} of {len(found)} cases, {sum(counts):,} in all"
         return ["Inversions: " + ", ".join(parts), short]
     worst = max(every, key=lambda member: member.inversions)
     total = sum(member.inversions for member in every)
-    pairs = f"{counted(worst.inversions, 'pair')} of messages the wrong way round"
+    pairs = f"{counted(worst.inversions, 'pair')} of messages in the wrong order"
     others = total - worst.inversions
     rest = f", others {others:,}" if others else ", others none" if len(every) > 1 else ""
     return [
         sentence(f"{named([worst.name])} saw {pairs}{rest}"),
-        f"{counted(total, 'pair')} of messages seen the wrong way round",
+        sentence(f"{named([worst.name])} saw {worst.inversions:,} inversions{rest}"),
+        f"{counted(total, 'inversion')} in all",
     ]
 
 
@@ -196,10 +201,16 @@ def _row(label: str, member: Member) -> dict[str, Any]:
 def _sizes(shown: Sequence[Sequence[Member]]) -> tuple[float, float]:
     """The edge of a square, and the height of the card."""
     lines = sum(max(1, ceil(len(members) / _ABREAST)) for members in shown)
-    headings = _HEADING * len(shown) if len(shown) > 1 else 0.0
-    room = (HEIGHT - 50 - 52 - headings) / lines - _ABOVE - _UNDER
-    edge = max(min(room, _LARGEST), _SMALLEST)
-    return edge, max(HEIGHT, 50 + 52 + headings + lines * (edge + _ABOVE + _UNDER))
+    room = (HEIGHT - _TOP - _BELOW) / lines - _ABOVE - _UNDER
+    abreast = max((_abreast(members) for members in shown), default=1)
+    wide = (RIGHT - LEFT - (_BESIDE if len(shown) > 1 else 0.0)) / abreast - 50
+    edge = min(max(min(room, _LARGEST), _SMALLEST), wide)
+    return edge, max(HEIGHT, _TOP + _BELOW + lines * (edge + _ABOVE + _UNDER))
+
+
+def _abreast(members: Sequence[Member]) -> int:
+    lines = max(1, ceil(len(members) / _ABREAST))
+    return ceil(len(members) / lines) or 1
 
 
 def _heading(
@@ -207,28 +218,35 @@ def _heading(
 ) -> None:
     inversions = sum(member.inversions for member in every)
     hidden = len(every) - len(few)
-    note = f" · {hidden} more members" if hidden else ""
-    words = f"{label}: {counted(inversions, 'inversion') if every else 'nothing sent'}{note}"
-    board.text(LEFT, y + 12, fit(words, RIGHT - LEFT, 12.5), size=12.5, color="black")
+    name = fit(label, _BESIDE - 10, 12.5)
+    board.text(LEFT, y + 12, name, size=12.5, color="black")
+    count = f"{inversions:,}" if every else "nothing sent"
+    board.text(LEFT, y + 38, count, size=16, bold=True)
+    if every:
+        words = "inversion" if inversions == 1 else "inversions"
+        board.text(LEFT, y + 58, words, color=SOFT)
+    if hidden:
+        board.text(LEFT, y + 78, f"{hidden} more members", color=SOFT)
 
 
 def _squares(
     board: Board,
     members: Sequence[Member],
     edge: float,
+    left: float,
     top: float,
     colours: dict[str, str],
 ) -> float:
     """Draws them in rows from ``top`` down; returns where the last one ends."""
-    lines = max(1, ceil(len(members) / _ABREAST))
-    abreast = ceil(len(members) / lines) or 1
-    pitch = min((RIGHT - LEFT) / abreast, edge + 180)
-    start = (LEFT + RIGHT - pitch * abreast) / 2
+    lines, abreast = max(1, ceil(len(members) / _ABREAST)), _abreast(members)
+    pitch = min((RIGHT - left) / abreast, edge + 120)
+    start = (left + RIGHT - pitch * abreast) / 2 if left == LEFT else left
     for at, member in enumerate(members):
         line, column = divmod(at, abreast)
-        left = start + pitch * column + (pitch - edge) / 2 + 12
+        x = start + pitch * column + (44 if left != LEFT else (pitch - edge) / 2 + 12)
         y = top + line * (edge + _ABOVE + _UNDER) + _ABOVE
-        _Square(board, member, left, y, edge, pitch - 24, colours).draw()
+        room = min(start + pitch * (column + 1), RIGHT) - x - 8
+        _Square(board, member, x, y, edge, room, colours).draw()
     return top + lines * (edge + _ABOVE + _UNDER)
 
 
@@ -307,7 +325,7 @@ class _Square:
 def _axes_words(board: Board, drawn: bool) -> None:
     if drawn:
         words = "→ place among the sent,  ↑ place among the seen"
-        board.text((LEFT + RIGHT) / 2, board.height - 38, words, color=SOFT, ha="center")
+        board.text((LEFT + RIGHT) / 2, board.height - 34, words, color=SOFT, ha="center")
 
 
 def _legend(found: Sequence[Sequence[Member]], shown: Sequence[Sequence[Member]]) -> list[str]:
@@ -315,6 +333,8 @@ def _legend(found: Sequence[Sequence[Member]], shown: Sequence[Sequence[Member]]
     words = []
     if any(member.inversions for member in every):
         words.append("ringed = after a later one of the same sender")
+    if any(len({sender for sender, *_ in member.places}) > 1 for member in every):
+        words.append("colour = sender, only pairs of one sender count")
     if any(member.again for member in every):
         words.append("hollow = seen again")
     if any(member.lost for member in every):

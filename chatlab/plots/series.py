@@ -19,9 +19,9 @@ from chatlab.plots.words import fault_words
 
 #: Left and right edge of the strips, and of the numbers beside them, in pixels.
 _LEFT, _RIGHT, _BESIDE = 76.0, 746.0, 760.0
-_TOP, _BELOW = 50.0, 84.0
+_TOP, _BELOW = 54.0, 76.0
 #: A strip's heading, the room for the names of faults, and its least height.
-_HEADING, _FAULTS, _LEAST, _BETWEEN = 26.0, 18.0, 64.0, 12.0
+_HEADING, _FAULTS, _LEAST, _BETWEEN = 26.0, 18.0, 56.0, 12.0
 
 
 @dataclass(frozen=True)
@@ -75,12 +75,19 @@ def length(seconds: float, faulty: Sequence[tuple[str, float, float | None]]) ->
 
 def card_height(strips: Sequence[Strip]) -> float:
     """The height of the card that these strips need."""
-    fixed = _TOP + _BELOW + len(strips) * (_HEADING + _FAULTS + _BETWEEN)
-    return max(HEIGHT, fixed + sum(_needed(strip) for strip in strips))
+    return max(HEIGHT, _TOP + _BELOW + sum(_around(s) + _needed(s) for s in strips))
 
 
 def _needed(strip: Strip) -> float:
     return max(_LEAST, 22.0 * len(strip.notes) if strip.notes else 0.0)
+
+
+def _above(strip: Strip) -> float:
+    return _HEADING + (_FAULTS if strip.faults else 0.0)
+
+
+def _around(strip: Strip) -> float:
+    return _above(strip) + _BETWEEN
 
 
 def draw(board: Board, strips: Sequence[Strip], unit: str) -> None:
@@ -93,13 +100,13 @@ def draw(board: Board, strips: Sequence[Strip], unit: str) -> None:
     values = [value for s in strips for line in s.lines for _, value in line.steps]
     top = max([*values, 1e-9])
     room = board.height - _TOP - _BELOW
-    spare = room - sum(_needed(s) + _HEADING + _FAULTS + _BETWEEN for s in strips)
+    spare = room - sum(_needed(s) + _around(s) for s in strips)
     y = _TOP
     for number, strip in enumerate(strips):
         height = _needed(strip) + spare / len(strips)
-        drawer = _Drawer(board, strip, seconds or 1.0, top, y + _HEADING + _FAULTS, height)
-        drawer.draw(unit if number == 0 else "")
-        y += _HEADING + _FAULTS + height + _BETWEEN
+        drawer = _Drawer(board, strip, seconds or 1.0, top, y + _above(strip), height)
+        drawer.draw(y + 12, unit if number == 0 else "")
+        y += _around(strip) + height
     _axis(board, seconds, y - _BETWEEN)
 
 
@@ -124,12 +131,12 @@ class _Drawer:
     top: float
     height: float
 
-    def draw(self, unit: str) -> None:
+    def draw(self, y: float, unit: str) -> None:
         board, strip, bottom = self.board, self.strip, self.top + self.height
         words = fit(strip.heading, _RIGHT - _LEFT, 12.5)
-        board.text(_LEFT, self.top - _FAULTS - 10, words, size=12.5, color="black")
+        board.text(_LEFT, y, words, size=12.5, color="black")
         if unit:
-            board.text(RIGHT, self.top - _FAULTS - 10, unit, color=SOFT, ha="right")
+            board.text(RIGHT, y, unit, color=SOFT, ha="right")
         self._faults()
         board.line((_LEFT, bottom), (_RIGHT, bottom), color=RULE, width=1.2)
         board.line((_LEFT, self.top), (_RIGHT, self.top), color="#e7e8ea", width=0.8, z=1.5)
@@ -168,7 +175,8 @@ class _Drawer:
         for seconds, value in line.steps:
             x = self._x(seconds)
             points += [(x, points[-1][1]), (x, self._y(value))]
-        points.append((self._x(self.strip.seconds), points[-1][1]))
+        end = max(self._x(self.strip.seconds), points[-1][0])
+        points.append((end, points[-1][1]))
         if line.filled:
             self.board.lines([points], line.color, width=1.6, z=4)
             # Stretches of one height as boxes: no polygon with ten thousand corners.

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from math import ceil
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -115,7 +116,8 @@ def findings(paces: Sequence[Pace]) -> list[str]:
     first, last = rates[0], rates[-1]
     most, least = shown_rate(first.measures.rate), shown_rate(last.measures.rate)
     if len(busy) == 1:
-        return [f"{sentence(first.label)}: {most} deliveries a second", f"{most} a second"]
+        words = f"{most} deliveries a second"
+        return [f"{words} on {first.label}", words]
     return [
         f"{most} deliveries a second on {first.label}, {least} on {last.label}",
         f"From {least} to {most} deliveries a second",
@@ -139,7 +141,8 @@ def _strip(pace: Pace, width: float, colour: str) -> series.Strip:
     rate = shown_rate(pace.measures.rate)
     note = series.Note(rate, "a second in all") if pace.times else series.Note("0")
     empty = "" if pace.times else "nothing was delivered"
-    return series.Strip(pace.label, lines, (note,), pace.faults, pace.seconds, empty)
+    whole = ceil(pace.seconds / width - 1e-9) * width
+    return series.Strip(pace.label, lines, (note,), pace.faults, whole, empty)
 
 
 def _width_words(width: float) -> str:
