@@ -6,11 +6,29 @@ strip each on a common axis.
 """
 
 from chatlab.plots.cost import cost
+from chatlab.plots.depth import depth
 from chatlab.plots.discovery import discovery
 from chatlab.plots.grid import grid
 from chatlab.plots.insults import insults
+from chatlab.plots.latency import latency
+from chatlab.plots.order import order
 from chatlab.plots.persistence import persistence
+from chatlab.plots.ratios import ratios
 from chatlab.plots.spacetime import spacetime
 from chatlab.plots.style import Picture
+from chatlab.plots.throughput import throughput
 
-__all__ = ["Picture", "cost", "discovery", "grid", "insults", "persistence", "spacetime"]
+__all__ = [
+    "Picture",
+    "cost",
+    "depth",
+    "discovery",
+    "grid",
+    "insults",
+    "latency",
+    "order",
+    "persistence",
+    "ratios",
+    "spacetime",
+    "throughput",
+]
