@@ -32,7 +32,7 @@ test: lint ## run every check; PYTEST="tests/unit -x" runs some
 
 soak: $(VENV)/has-test ## every fault ten times (hours); ROUNDS=2 for fewer
 	for round in $$(seq $(ROUNDS)); do \
-	    $(BIN)/python -m pytest -q tests/faults || exit 1; \
+	    $(BIN)/python -m pytest -q tests/faults tests/notebooks || exit 1; \
 	    $(BIN)/python -m pytest -q --nbval-lax --nbval-current-env \
 	        --nbval-cell-timeout=120 $$(ls notebooks/*.ipynb | shuf) || exit 1; done
 	$(BIN)/python -m chatlab matrix --repeat $(ROUNDS) --require no-loss,order \
