@@ -14,7 +14,7 @@ ifneq ($(shell cat $(VENV)/where 2>/dev/null),$(CURDIR))
 $(shell rm -f $(VENV)/has-lab $(VENV)/has-test)
 endif
 
-.PHONY: help lab test soak setup lint notebooks protos clean
+.PHONY: help lab test soak setup lint notebooks book protos clean
 .NOTPARALLEL:
 
 help: ## show these lines
@@ -49,6 +49,9 @@ lint: $(VENV)/has-test ## ruff and mypy
 
 notebooks: $(VENV)/has-lab ## run the notebooks and write them as they are committed
 	$(BIN)/python -m chatlab.course.publish
+
+book: $(VENV)/has-lab ## build the notebooks as a site to read: build/book/index.html
+	$(BIN)/python -m chatlab.course.book
 
 protos: $(VENV)/has-test ## make chatlab/v1 from protos/
 	$(BIN)/python -m grpc_tools.protoc -I protos --python_out=. --pyi_out=. \
