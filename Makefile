@@ -14,7 +14,7 @@ ifneq ($(shell cat $(VENV)/where 2>/dev/null),$(CURDIR))
 $(shell rm -f $(VENV)/has-lab $(VENV)/has-test)
 endif
 
-.PHONY: help lab test soak setup lint notebooks protos clean
+.PHONY: help lab test soak setup lint notebooks book protos clean
 .NOTPARALLEL:
 
 help: ## show these lines
@@ -32,7 +32,7 @@ test: lint ## run every check; PYTEST="tests/unit -x" runs some
 
 soak: $(VENV)/has-test ## every fault ten times (hours); ROUNDS=2 for fewer
 	for round in $$(seq $(ROUNDS)); do \
-	    $(BIN)/python -m pytest -q tests/faults || exit 1; \
+	    $(BIN)/python -m pytest -q tests/faults tests/notebooks || exit 1; \
 	    $(BIN)/python -m pytest -q --nbval-lax --nbval-current-env \
 	        --nbval-cell-timeout=120 $$(ls notebooks/*.ipynb | shuf) || exit 1; done
 	$(BIN)/python -m chatlab matrix --repeat $(ROUNDS) --require no-loss,order \
@@ -49,6 +49,9 @@ lint: $(VENV)/has-test ## ruff and mypy
 
 notebooks: $(VENV)/has-lab ## run the notebooks and write them as they are committed
 	$(BIN)/python -m chatlab.course.publish
+
+book: $(VENV)/has-lab ## build the notebooks as a site to read: build/book/index.html
+	$(BIN)/python -m chatlab.course.book
 
 protos: $(VENV)/has-test ## make chatlab/v1 from protos/
 	$(BIN)/python -m grpc_tools.protoc -I protos --python_out=. --pyi_out=. \

@@ -48,6 +48,7 @@ def pytest_configure(config: pytest.Config) -> None:
         (folder / "programs").symlink_to(found.folder / "programs")
     os.environ |= {
         "CHATLAB_FOLDER": str(folder),
+        "CHATLAB_MY_FOLDER": str(folder / "my"),
         "CHATLAB_IDLE_SECONDS": "60",
         "CHATLAB_LEASE_SECONDS": "1.5",
         "CHATLAB_HEARTBEAT_SECONDS": "3",

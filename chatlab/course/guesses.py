@@ -119,5 +119,9 @@ def surprises() -> Table:
     guessed = [row for row in found if row["guessed"] is not None]
     wrong = sum(not row["right"] for row in guessed)
     caption = f"{len(found)} questions, {len(guessed)} guesses, {wrong} surprises"
-    rows = (row | {"guessed": row["guessed"] or NO_GUESS} for row in found)
+    rows = (
+        # Who guessed nothing was not wrong.
+        row if row["guessed"] is not None else row | {"guessed": NO_GUESS, "right": None}
+        for row in found
+    )
     return Table(rows, caption)

@@ -2,7 +2,7 @@
 
 A cell says ``✓`` (promised and kept), ``– 20 lost`` (not promised), ``✗ 12 lost`` (promised
 and broken) or ``? no cut`` (the run tells nothing). A matrix shows itself as a table;
-``plots.grid`` draws it.
+``plots.grid`` draws it. ``one | other`` is one grid of both.
 """
 
 from __future__ import annotations
@@ -27,6 +27,14 @@ class Matrix(Tabular):
 
     def __getitem__(self, key: tuple[str, str]) -> Run:
         return self.runs[key]
+
+    def __or__(self, other: Matrix) -> Matrix:
+        """Rows and columns of both; where both have a cell, that of ``other``."""
+        return Matrix(
+            list(dict.fromkeys([*self.backends, *other.backends])),
+            list(dict.fromkeys([*self.scenarios, *other.scenarios])),
+            {**self.runs, **other.runs},
+        )
 
     def cell(self, backend: str, scenario: str) -> str:
         """What the grid says there; empty where nothing was run."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from chatlab.errors import NotPossible
 from chatlab.journal import now
 from chatlab.lab.client import WHOLE
+from chatlab.services.processes import memory_bytes
 from chatlab.tables import card
 
 if TYPE_CHECKING:
@@ -92,6 +93,27 @@ class Service:
         """Whether its process is there and not paused."""
         return bool(self._lab._call(self._lab._lease.running(self.name)))
 
+    @property
+    def boot_seconds(self) -> float:
+        """How long its last start took; 0 for a service that is not ours, or is down."""
+        return float(self._process().get("boot_seconds") or 0)
+
+    @property
+    def megabytes(self) -> float:
+        """Resident memory of its process, MB (10^6 bytes); 0 for a service that is not ours."""
+        pid = self._process().get("pid")
+        return memory_bytes(pid) / 1e6 if pid else 0.0
+
+    def _process(self) -> dict[str, Any]:
+        """What the supervisor knows of it; empty for one that it did not start."""
+        address = getattr(self._lab._lease, self.name, None)
+        if address is None:  # a chat server has several
+            return {}
+        pairs = self._lab._call(self._lab._lease.status())["pairs"].values()
+        found = [pair[self.name] for pair in pairs]
+        # One that is down has no ports now.
+        return next((one for one in found if address.port in one.get("ports", ())), {})
+
     def _verb(self, verb: str) -> Callable[[], Awaitable[Any]]:
         act: Callable[[str], Awaitable[Any]] = getattr(self._lab._lease, verb)
         return lambda: act(self.name)
@@ -138,15 +160,6 @@ class Service:
 
 class RabbitService(Service):
     """The lab's RabbitMQ."""
-
-    @property
-    def boot_seconds(self) -> float:
-        """How long its last start took; 0 for a broker that is not ours."""
-        pairs = self._lab._call(self._lab._lease.status())["pairs"].values()
-        mine = self._lab._lease.rabbitmq.management_url
-        found = [pair["rabbitmq"] for pair in pairs]
-        # One that is down has no address now.
-        return sum(b["boot_seconds"] or 0 for b in found if b.get("management_url") == mine)
 
     @property
     def page(self) -> str:

@@ -500,6 +500,14 @@ def test_breaking_shared_services_is_refused_with_the_way_to_get_ones_own(lab: L
             service.kill()
 
 
+def test_a_service_says_what_its_process_holds_and_how_long_it_took_to_start(lab: Lab) -> None:
+    for service in (lab.rabbitmq, lab.redis):
+        # An Erlang machine is some 100 MB, a small Redis some 10; neither is a gigabyte.
+        assert 2 < service.megabytes < 1000
+        assert 0 < service.boot_seconds < 90
+    assert lab.rabbitmq.megabytes > lab.redis.megabytes
+
+
 def test_starting_twice_gives_the_running_lab_and_fresh_a_new_one(
     lab: Lab, lab_settings: Settings
 ) -> None:

@@ -19,17 +19,25 @@ from chatlab.settings import Settings
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 
+#: Several executions of one notebook are costly: all but the tour are for ``make soak``.
+SOME = [
+    pytest.param(path, marks=[pytest.mark.soak] * (path.stem != "00_tour"), id=path.stem)
+    for path in NOTEBOOKS
+]
+#: The longest notebook, each section twice, in two kernels at once on two cores.
+DRIVE_SECONDS = 900
+
 pytestmark = pytest.mark.usefixtures("lease")  # the brokers stay up between two kernels
 
 
 def drive(*words: str) -> Any:
     """What a function of kernel_driver gives, in a process of its own."""
     argv = [sys.executable, str(Path(__file__).with_name("kernel_driver.py")), *words]
-    done = subprocess.run(argv, stdout=subprocess.PIPE, timeout=300, check=True)
+    done = subprocess.run(argv, stdout=subprocess.PIPE, timeout=DRIVE_SECONDS, check=True)
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", SOME)
 def test_a_notebook_gives_the_same_from_two_kernels_at_once_and_again(path: Path) -> None:
     results: list[list[str]] = []
 
@@ -46,7 +54,7 @@ def test_a_notebook_gives_the_same_from_two_kernels_at_once_and_again(path: Path
     assert results[0] and results[0] == results[1] == results[2]
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", SOME)
 def test_every_section_of_a_notebook_may_be_run_twice(path: Path) -> None:
     book = nbformat.read(path, as_version=4)
     number = sum(cell.cell_type == "code" for cell in book.cells)

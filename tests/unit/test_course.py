@@ -74,6 +74,7 @@ def test_the_wrong_guesses_come_first_in_what_surprised() -> None:
         course.reveal(name, saw=0)
     assert [row["question"] for row in course.surprises()] == ["b", "a", "c"]
     assert course.surprises().caption == "3 questions, 2 guesses, 1 surprises"
+    assert [row["right"] for row in course.surprises()] == [False, True, None]
 
 
 def test_what_cannot_be_guessed_at_is_refused() -> None:

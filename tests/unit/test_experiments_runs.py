@@ -253,6 +253,17 @@ def test_a_grid_says_kept_lost_and_cannot_tell() -> None:
     assert "| memory | ? no broker |" in grid.to_markdown()
 
 
+def test_two_grids_become_one_and_the_later_run_of_a_cell_counts() -> None:
+    kept, lost = run_of(all_seen()), run_of(one_lost())
+    first = Matrix(["a"], ["x", "y"], {("a", "x"): kept, ("a", "y"): kept})
+    both = first | Matrix(["b", "a"], ["y"], {("b", "y"): kept, ("a", "y"): lost})
+    assert (both.backends, both.scenarios) == (["a", "b"], ["x", "y"])
+    shown = [both.cell("a", "x"), both.cell("a", "y"), both.cell("b", "y")]
+    assert shown == ["✓", "✗ 1 lost", "✓"]
+    assert both.cell("b", "x") == ""
+    assert first.cell("a", "y") == "✓"
+
+
 RECORDINGS = Path(__file__).parents[2] / "notebooks" / "recordings"
 
 
