@@ -27,8 +27,8 @@ lab: setup ## open JupyterLab; ARGS="--no-browser --port 8890" passes on
 test: lint ## run every check; PYTEST="tests/unit -x" runs some
 	@$(BIN)/python -m chatlab.services.packages
 	CHATLAB_BROWSER="$$(.ci/browser $(BIN)/python)" $(BIN)/python -m pytest \
-	    --nbval-lax --nbval-current-env --nbval-cell-timeout=120 --durations=20 \
-	    -m "not soak" $(PYTEST)
+	    --numprocesses=2 --dist=loadfile --durations=20 -m "not soak" \
+	    --nbval-lax --nbval-current-env --nbval-cell-timeout=120 $(PYTEST)
 
 soak: $(VENV)/has-test ## every fault ten times (hours); ROUNDS=2 for fewer
 	for round in $$(seq $(ROUNDS)); do \
