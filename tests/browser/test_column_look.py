@@ -249,8 +249,8 @@ def test_older_lines_come_above_and_nothing_moves(column: Page) -> None:
 
 def test_another_conversation_begins_anew(column: Page) -> None:
     show(column, view(line(1, "hola"), line(2, "one joined", "note")))
-    show(column, view(line(1, "mundo"), line(2, "two joined", "note"), epoch=2))
-    expect(column.get_by_role("log")).to_have_text("eva mundo12:04— two joined —")
+    show(column, view(line(1, "mundo", who="bob"), line(2, "two joined", "note"), epoch=2))
+    expect(column.get_by_role("log")).to_have_text("bob mundo12:04— two joined —")
 
 
 def test_a_long_message_opens_on_demand(column: Page) -> None:
