@@ -165,7 +165,8 @@ def findings(names: Sequence[str], found: Sequence[Sequence[Member]]) -> list[st
                 f"Each sender's messages in order, {cases}",
                 f"In order {cases}",
             ]
-        who = f"all {who}" if len(every) > 1 else who
+        who = who.replace("2 members", "both members") if len(every) == 2 else who
+        who = f"all {who}" if len(every) > 2 else who
         return [sentence(f"{who} saw each sender's messages in order"), "All seen in order"]
     if len(found) > 1:
         counts = [sum(member.inversions for member in members) for members in found]

@@ -216,7 +216,9 @@ class _Drawer:
         heading = fit(strip.title, 420, 12.5)
         board.text(self.left, y + 16, heading, size=12.5, color="black")
         note_left = self.left + text_width(heading, 12.5) + 14
-        board.text(note_left, y + 16, fit(strip.note, RIGHT - note_left, 11), color=GREY)
+        faults = [self.scale.x(self.number, fault.began) for fault in strip.story.faults]
+        note_right = min([RIGHT, *(x - 8 for x in faults)])  # what broke is named there
+        board.text(note_left, y + 16, fit(strip.note, note_right - note_left, 11), color=GREY)
         top = y + 32
         sender_y = top + self.thick / 2
         bottom = top + self.thick * (1 + 1.6 * len(strip.tallies))

@@ -272,6 +272,20 @@ def test_the_list_of_who_is_there_opens_and_closes(column: Page) -> None:
     assert [message["do"] for message in sent(column)] == ["look_around", "open", "close_list"]
 
 
+def test_a_window_is_as_high_as_its_place_however_many_lines_there_are(column: Page) -> None:
+    column.evaluate("""() => { // as on a stage
+        const row = document.createElement("div");
+        row.style = "display: grid; height: 216px";
+        const place = document.getElementById("place");
+        place.before(row);
+        row.append(place);
+        place.style = "height: 100%; width: auto";
+    }""")
+    show(column, view(*map(line, range(60))))
+    assert column.locator(".chatlab-column").evaluate("e => e.offsetHeight") == 216
+    expect(column.locator(".chatlab-name")).to_be_in_viewport()
+
+
 def test_names_and_words_without_a_break_stay_inside(column: Page) -> None:
     name = "a" * 64
     lines = [line(1, "x" * 400, who=name), line(2, "漢" * 200, "own", status="✓ 1 of 2 " * 9)]

@@ -107,6 +107,8 @@ def lecture() -> Iterator[str]:
         process.terminate()
         process.wait(60)
         reader.join(10)
+        assert process.stdout is not None
+        process.stdout.close()
 
 
 def test_the_stage_alone_through_voila(browser: Browser, lecture: str, artifacts: Path) -> None:

@@ -1,4 +1,4 @@
-"""Panels in committed notebooks: the same text after every run, and no widget without kernel."""
+"""Panels in committed notebooks: the same text after every run, no widget without a kernel."""
 
 from __future__ import annotations
 

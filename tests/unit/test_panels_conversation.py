@@ -60,6 +60,13 @@ def test_what_a_forgetful_queue_held_is_gone_with_its_connection() -> None:
     assert newest(script).status == "✓ 1 of 2 · 1 misses it"
 
 
+def test_a_lost_connection_is_enough_for_that() -> None:
+    script = Script("ana", "bob", "eva", backend="rabbitmq-transient").join()
+    script.send("ana", "eva")
+    script.fact("Disconnected", "bob", SD, "the broker is gone")
+    assert newest(script).status == "✓ 1 of 2 · 1 misses it"
+
+
 def test_what_waits_for_a_crashed_member_of_a_forgetful_group_is_missed() -> None:
     script = Script("ana", "bob", "eva", backend="redis-pubsub").join()
     script.send("ana", "eva")

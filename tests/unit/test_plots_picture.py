@@ -167,6 +167,26 @@ def test_persistence_and_insults_show_their_counts() -> None:
     assert insults.count("10") >= 3 and {"fairness", "1.00"} <= set(insults)
 
 
+def test_the_note_of_a_strip_leaves_room_for_what_broke() -> None:
+    group = "the-second-group-of-friends"
+    script = Script("ana", "bob").join(to=group).leave("bob")
+    script.send("ana", "ana", to=group)
+    script.fact("FaultBegan", "", "", "kill", "rabbitmq").wait(1)
+    script.fact("FaultEnded", "", "", "kill", "rabbitmq").come("bob")
+    picture = plots.persistence(script.journal)
+    figure = picture.get_figure()
+    assert isinstance(figure, Figure)
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    extents = {
+        text.get_text(): text.get_window_extent(renderer)
+        for text in picture.texts
+        if text.get_text()
+    }
+    label = "RabbitMQ killed"
+    over = [words for words, box in extents.items() if box.overlaps(extents[label])]
+    assert over == [label]
+
+
 def test_a_user_keeps_its_colour_across_strips() -> None:
     first = Script("ana", "bob").join()
     second = Script("bob", "ana").join()

@@ -44,6 +44,8 @@ def test_bars_are_as_long_as_the_ratio_and_begin_at_one_on_a_logarithmic_axis() 
     far = [Figure("a", [10.0], [1.0], "b"), Figure("c", [100.0], [1.0], "d")]
     ten, hundred = width_of_bars(plots.ratios(far))
     assert hundred == pytest.approx(2 * ten)
+    tenth, ten = width_of_bars(plots.ratios([Figure("a", [0.1], [1.0], "b"), far[0]]))
+    assert tenth == pytest.approx(ten)  # leftwards and rightwards of 1
     assert any("logarithmic" in text.get_text() for text in plots.ratios(far).texts)
 
 

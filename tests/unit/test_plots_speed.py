@@ -247,4 +247,6 @@ def test_without_confirms_nobody_knows_what_waited() -> None:
     script.send("ana", "bob", outcome="")
     picture = plots.depth(script)
     assert picture.finding == "Nothing was confirmed: nobody knows what waited"
+    shown = {text.get_text() for text in picture.texts}
+    assert "not known: nothing was confirmed" in shown and "nothing waited" not in shown
     assert plots.depth(Script("ana")).finding == "No messages were sent"
