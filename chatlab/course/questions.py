@@ -182,6 +182,25 @@ QUESTIONS: dict[str, Question] = {
                     "RabbitMQ: only it keeps what was confirmed when it is killed.",
                     (_loses("redis-stream", "broker-kill"),),
                 ),
+                # Two opposite preferences, each with evidence: it is a matter of judgement.
+                Stance(
+                    "Redis for both: its stream keeps what a durable queue keeps, and carries "
+                    "more a second.",
+                    (
+                        _survives("redis-stream", "broker-kill"),
+                        _survives("redis-stream", "link-cut"),
+                        Claim("faster", "redis-stream", "burst", "rabbitmq-durable"),
+                    ),
+                ),
+                Stance(
+                    "RabbitMQ for groups: it keeps what Redis keeps, and its log also shows a "
+                    "late member what was said before.",
+                    (
+                        _survives("rabbitmq-durable", "broker-kill"),
+                        _survives("rabbitmq-log", "broker-kill"),
+                        _survives("rabbitmq-log", "late-joiner"),
+                    ),
+                ),
             ),
         ),
     )
