@@ -11,7 +11,7 @@ from typing import Any
 
 from plots_script import Script
 
-from chatlab.errors import LabClosed, SendFailed
+from chatlab.errors import ChatClosed, LabClosed, SendFailed
 from chatlab.loop import BackgroundLoop
 
 
@@ -30,6 +30,8 @@ class PaperChat:
         self.refuses = ""
 
     def send(self, text: str) -> None:
+        if self._scene is not self.user.lab.current:
+            raise ChatClosed("This handle belongs to a scene that is over.")
         if self.refuses:
             raise SendFailed(self.refuses)
         self.user.did.append(("send", self.chat, text))

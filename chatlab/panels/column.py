@@ -34,7 +34,7 @@ SHOWN_LINES = 60
 #: So much of a message is shown at first; the rest on demand.
 SHOWN_CHARACTERS, SHOWN_ROWS = 400, 8
 #: So many facts are read at one look: the loop has messages to carry.
-READ_FACTS = 4_000
+READ_FACTS = 2_000
 #: The list of who is there is asked for again after so many seconds, while it is open.
 LIST_SECONDS = 3.0
 #: What the state menu offers: the verb of the user -> how it is then.
