@@ -11,6 +11,7 @@ from chatlab.bench.figures import FIGURES
 from chatlab.journal import Journal
 
 
+@pytest.mark.soak
 def test_every_figure_is_measured_and_the_journal_is_on_in_one_half_only(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -149,6 +149,7 @@ def test_a_question_by_events_costs_two_messages_a_user_and_the_others_do_not_gr
     assert costs["broker-events", 12] == 0
 
 
+@pytest.mark.soak  # notebook 04 does the same
 def test_each_way_needs_the_broker_that_it_asks(settings: Settings) -> None:
     harmless = {
         (down.way, down.service): down.harmless for down in while_killed(WAYS, settings)
