@@ -121,10 +121,20 @@ def caption(stories: Sequence[Story], *extra: str, backends: bool = True) -> str
     for story in stories:
         settings = story.header.get("settings")
         if isinstance(settings, Mapping):
-            parts += [f"{key} {value}" for key, value in settings.items()]
+            parts += [_setting(str(key), value) for key, value in settings.items()]
         elif settings:
             parts.append(str(settings))
     return " · ".join(dict.fromkeys(parts))
+
+
+def _setting(name: str, value: object) -> str:
+    """``lease 3 s``, ``seed 7``."""
+    stem = name.removesuffix("_seconds")
+    return (
+        f"{stem} {value:g} s"
+        if stem != name and isinstance(value, int | float)
+        else f"{name} {value}"
+    )
 
 
 def versions(headers: Iterable[Mapping[str, Any]], backends: Iterable[str]) -> list[str]:

@@ -129,11 +129,12 @@ def test_the_tier_is_a_badge_unless_it_is_real() -> None:
 
 
 def test_the_caption_names_tier_versions_and_settings() -> None:
-    script = Script("ana", "bob", settings={"seed": 7, "note": "$x$ costs $5"}).join()
+    settings = {"seed": 7, "lease_seconds": 1.5, "note": "$x$ costs $5"}
+    script = Script("ana", "bob", settings=settings).join()
     script.send("ana", "bob")
     caption = plots.spacetime(script).caption
     assert caption.startswith("real · RabbitMQ 3.10.8 · durable queue, persistent, confirms")
-    assert "Redis" not in caption and "seed 7 · note $x$ costs $5" in caption
+    assert "Redis" not in caption and "seed 7 · lease 1.5 s · note $x$ costs $5" in caption
 
 
 def test_a_journal_without_a_header_is_drawn() -> None:
