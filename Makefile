@@ -5,9 +5,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 PIP = $(BIN)/python -m pip -qq --disable-pip-version-check install --editable
-# The longest files first, so that both workers end together.
-PYTEST := tests/browser tests/notebooks $(wildcard notebooks/*.ipynb) tests/faults \
-    tests/contracts tests/unit
+PYTEST := tests $(wildcard notebooks/*.ipynb)
 ROUNDS := 10
 export PYTHON
 
@@ -29,7 +27,7 @@ lab: setup ## open JupyterLab; ARGS="--no-browser --port 8890" passes on
 test: lint ## run every check; PYTEST="tests/unit -x" runs some
 	@$(BIN)/python -m chatlab.services.packages
 	CHATLAB_BROWSER="$$(.ci/browser $(BIN)/python)" $(BIN)/python -m pytest \
-	    --numprocesses=2 --dist=loadfile --no-loadscope-reorder --durations=20 -m "not soak" \
+	    --numprocesses=2 --dist=loadfile --durations=20 -m "not soak" \
 	    --nbval-lax --nbval-current-env --nbval-cell-timeout=120 $(PYTEST)
 
 soak: $(VENV)/has-test ## every fault ten times (hours); ROUNDS=2 for fewer

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import json
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import nbformat
-from jupyter_client.manager import KernelManager
+from jupyter_client.manager import AsyncKernelManager, KernelManager
 from nbclient import NotebookClient
 
 BEGIN = """
@@ -27,9 +29,20 @@ ana, bob = lab.users("ana", "bob")
 Run = Callable[[str], dict[str, Any]]
 
 
+def over_ipc() -> dict[str, str]:
+    """How a kernel is reached: by sockets of its own. The TCP ports that Jupyter finds for one
+    are now and then taken before it binds them, when several start at once."""
+    folder = tempfile.mkdtemp(prefix="kernel-")
+    return {"kernel_name": "python3", "transport": "ipc", "ip": f"{folder}/k"}
+
+
+def client_of(book: Any) -> NotebookClient:
+    return NotebookClient(book, timeout=120, km=AsyncKernelManager(**over_ipc()))
+
+
 @contextmanager
 def kernel() -> Iterator[tuple[KernelManager, Run]]:
-    manager = KernelManager(kernel_name="python3")
+    manager = KernelManager(**over_ipc())
     manager.start_kernel()
     client = manager.client()
     client.start_channels()
@@ -52,7 +65,7 @@ def kernel() -> Iterator[tuple[KernelManager, Run]]:
 def checked_outputs(path: str) -> list[str]:
     """Run a notebook in a fresh kernel; what its checked cells gave."""
     book = nbformat.read(path, as_version=4)
-    NotebookClient(book, timeout=120).execute()
+    client_of(book).execute()
     return [
         "".join(out.get("text", "") or out.data["text/plain"] for out in cell.outputs)
         for cell in book.cells
@@ -72,7 +85,7 @@ def sections_twice(path: str) -> int:
         if cell is not None and cell.cell_type == "code":
             section.append(cell)
     book.cells = cells
-    NotebookClient(book, timeout=120).execute()
+    client_of(book).execute()
     return len(cells)
 
 
@@ -90,9 +103,17 @@ def interrupted() -> dict[str, Any]:
     """Interrupt a cell that waits, then use the lab again."""
     with kernel() as (manager, run):
         assert run(BEGIN + 'inbox = bob.private_chat("ana")')["status"] == "ok"
-        threading.Timer(1.0, manager.interrupt_kernel).start()
+        started = Path(tempfile.mkdtemp(prefix="kernel-"), "started")
+
+        def interrupt() -> None:
+            while not started.exists():
+                time.sleep(0.01)
+            time.sleep(0.5)  # it waits by now; an idle kernel would forget an interrupt
+            manager.interrupt_kernel()
+
+        threading.Thread(target=interrupt).start()
         began = time.monotonic()
-        first = run("inbox.next(timeout=50)")
+        first = run(f"open({str(started)!r}, 'w').close(); inbox.next(timeout=50)")
         seconds = time.monotonic() - began
         after = run('assert inbox.wait_for(ana.private_chat("bob").send("hola"))')
         return {"first": first, "seconds": seconds, "after": after}

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import nbformat
@@ -33,7 +36,14 @@ pytestmark = pytest.mark.usefixtures("lease")  # the brokers stay up between two
 def drive(*words: str) -> Any:
     """What a function of kernel_driver gives, in a process of its own."""
     argv = [sys.executable, str(Path(__file__).with_name("kernel_driver.py")), *words]
-    done = subprocess.run(argv, stdout=subprocess.PIPE, timeout=DRIVE_SECONDS, check=True)
+    with TemporaryDirectory(prefix="k-") as folder:  # a short path, for unix sockets
+        done = subprocess.run(
+            argv,
+            stdout=subprocess.PIPE,
+            timeout=DRIVE_SECONDS,
+            check=True,
+            env={**os.environ, "TMPDIR": folder},
+        )
     return json.loads(done.stdout)
 
 
@@ -104,5 +114,37 @@ def test_a_committed_notebook_is_executed_normalised_and_within_its_bounds(path:
     assert len(code) <= 24 and words <= 1700 and pictures <= 4
 
 
+#: The course of one evening; 04 is optional.
+CORE = [path for path in NOTEBOOKS if not path.stem.startswith("04")]
+
+
+def cells(path: Path, kind: str) -> list[str]:
+    book = nbformat.read(path, as_version=4)
+    return [cell.source for cell in book.cells if cell.cell_type == kind]
+
+
+def test_the_core_asks_for_twelve_guesses_at_most_and_holds_each_against_a_run() -> None:
+    asked, held = (
+        [
+            name
+            for path in CORE
+            for source in cells(path, "code")
+            for name in re.findall(rf'course\.{verb}\(\s*"([^"]+)"', source)
+        ]
+        for verb in ("predict", "reveal")
+    )
+    assert 0 < len(asked) <= 12
+    assert sorted(asked) == sorted(held)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_says_its_minutes_and_what_to_change(path: Path) -> None:
+    prose = cells(path, "markdown")
+    assert re.search(r"\*\*\d+ minutes", prose[0])
+    assert sum("**Change one thing:**" in text for text in prose) >= 4
+
+
 def test_there_are_notebooks_to_test() -> None:
-    assert [path.stem for path in NOTEBOOKS][0] == "00_tour"
+    names = ["tour", "private_chats", "insult_channel", "group_chats", "discovery"]
+    names += ["stateful_patterns", "redis_or_rabbitmq"]
+    assert [path.stem for path in NOTEBOOKS] == [f"{n:02}_{x}" for n, x in enumerate(names)]
