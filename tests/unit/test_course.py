@@ -12,10 +12,12 @@ import pytest
 
 from chatlab import course, experiments, plots
 from chatlab.course import answers, my
+from chatlab.course.evidence import Cell, Evidence
 from chatlab.course.pairs import Pairs, who
-from chatlab.course.questions import QUESTIONS
+from chatlab.course.questions import QUESTIONS, Claim
 from chatlab.errors import InvalidInput, NotPossible
 from chatlab.experiments import Matrix, Run
+from chatlab.lab.state import State
 
 RECORDINGS = Path(__file__).parents[2] / "notebooks" / "recordings"
 WORDS = "The messages wait in a store outside of the server, and only an ack removes one."
@@ -209,6 +211,111 @@ def test_every_backend_and_scenario_that_a_claim_names_exists() -> None:
                 for backend in filter(None, (claim.of, claim.than)):
                     scenario = experiments.shipped(claim.where)
                     assert experiments.lanes.pattern_of(scenario, backend), claim
+
+
+@pytest.mark.parametrize(
+    ("claim", "holds"),
+    [
+        (Claim("survives", "kept", "kill"), True),
+        (Claim("loses", "kept", "kill"), False),
+        (Claim("survives", "lossy", "kill"), False),
+        (Claim("loses", "lossy", "kill"), True),
+        (Claim("survives", "untold", "kill"), None),
+        (Claim("loses", "untold", "kill"), None),
+        (Claim("survives", "kept", "burst"), None),
+        (Claim("faster", "kept", "kill", "lossy"), True),
+        (Claim("faster", "lossy", "kill", "kept"), False),
+        (Claim("faster", "kept", "kill", "nobody"), None),
+        (Claim("same", "group"), False),
+        (Claim("differs", "group"), True),
+        (Claim("same", "direct call"), True),
+        (Claim("differs", "direct call"), False),
+        (Claim("differs", "discovery"), None),
+    ],
+    ids=str,
+)
+def test_a_claim_is_held_against_its_own_cell(claim: Claim, holds: bool | None) -> None:
+    evidence = Evidence(
+        cells=[
+            Cell("kept", "kill", "kept", 0, 200.0),
+            Cell("lossy", "kill", "not promised", 3, 100.0),
+            Cell("untold", "kill", "cannot tell", 0, 0.0),
+        ],
+        pairs=[
+            {"pattern": "group", "stateful": True},
+            {"pattern": "direct call", "stateful": False},
+        ],
+    )
+    assert evidence.holds(claim) is holds
+
+
+def test_words_of_ones_own_are_asked_for() -> None:
+    run = recorded("absent-member-rabbitmq-durable")
+    short = course.answer("q3", stance=3, because=run, text="Because it is so.")
+    assert any("characters of your own" in problem for problem in short.problems)
+    assert not any(
+        "characters of your own" in problem
+        for problem in course.answer("q3", stance=3, because=run, text=WORDS).problems
+    )
+
+
+def test_a_verdict_that_is_another_one_when_judged_anew_is_named(folder: Path) -> None:
+    course.answer(
+        "q3", stance=3, because=recorded("absent-member-rabbitmq-durable"), text=WORDS
+    )
+    kept = json.loads((folder / answers.FILE).read_text())
+    kept["q3"]["evidence"]["runs"][0]["outcome"] = "broken"
+    (folder / answers.FILE).write_text(json.dumps(kept))
+    assert any(
+        "was broken, judged anew it is kept" in problem
+        for problem in answers.load("q3").problems
+    )
+
+
+def test_a_new_answer_takes_the_place_of_the_old_evidence_and_keeps_every_repeat(
+    folder: Path,
+) -> None:
+    durable = recorded("absent-member-rabbitmq-durable")
+    course.answer("q3", because=recorded("absent-member-as-reported"), text=WORDS)
+    found = course.answer(
+        "q3", because=replace(durable, repeats=(durable, durable)), text=WORDS
+    )
+    assert len(list(folder.glob("evidence/q3/*/journal.jsonl"))) == 2
+    assert [cell.backend for cell in found.evidence.cells] == ["rabbitmq-durable"]
+
+
+def test_the_report_shows_the_grid_and_what_surprised(folder: Path) -> None:
+    course.predict("x", "How many are <lost>?", ["0", "3"]).do("choose", option="3")
+    course.reveal("x", saw=0)
+    durable = recorded("absent-member-rabbitmq-durable")
+    named = [
+        replace(durable, backend=claim.of, scenario=replace(durable.scenario, name=claim.where))
+        for claim in QUESTIONS["q4"].stances[1].claims
+    ]
+    found = course.answer("q4", stance=2, because=_grid(*named), text=WORDS)
+    assert found.problems == []
+    page = course.report(only=["q4"]).read_text(encoding="utf-8")
+    assert page.count("<figure><svg") == 1
+    assert (
+        "How many are &lt;lost&gt;?" in page and "1 questions, 1 guesses, 1 surprises" in page
+    )
+
+
+class _NoLab:
+    """Remembers nothing."""
+
+    def state(self) -> State:
+        return State([])
+
+
+def test_a_pair_is_stateful_only_when_its_ends_differ(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chatlab.course.pairs.COUNTS_SECONDS", 0)
+    monkeypatch.setattr("chatlab.course.pairs.LATE_SECONDS", 0)
+    pairs = Pairs(_NoLab())  # type: ignore[arg-type]
+    answers_of = iter("ab")
+    pairs.twice("direct call", lambda: "the same", lambda: None)
+    pairs.twice("group", lambda: next(answers_of), lambda: None)
+    assert [row["stateful"] for row in pairs.rows] == [False, True]
 
 
 # -- the folder
