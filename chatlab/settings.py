@@ -45,6 +45,21 @@ class Settings:
     redis_url: str = field(default="", repr=False)
     #: Shared by all who use a lab's chat servers; empty: none, which only loopback allows.
     lab_secret: str = field(default="", repr=False)
+    #: The only root (PEM) that connections to these brokers trust; empty: the system's.
+    authority: str = ""
+    #: The lab that ``chatlab server`` and ``chatlab client`` share.
+    lab: str = "chat"
+    #: These settings came from a server elsewhere (``chatlab server --invite``): the URLs lead
+    #: into the namespace of its lab, and nothing is started here.
+    invited: bool = False
+    #: Where ``chatlab server`` listens: an address of this computer …
+    server_host: str = "127.0.0.1"
+    #: … and a port; 0: any free one.
+    server_port: int = 0
+    #: Where a client of ``chatlab client`` takes direct calls: an address of this computer.
+    client_host: str = "127.0.0.1"
+    #: What the log says at least: debug, info, warning, error.
+    log_level: str = "warning"
     #: Folder of private brokers, downloaded programs and logs.
     folder: Path = field(default_factory=_default_folder)
     #: What a reader of the course makes: guesses, answers, runs, the report.
@@ -152,6 +167,8 @@ def _convert(name: str, value: Any) -> Any:
         if not isinstance(value, str):  # not shown: it may hold a secret
             raise InvalidInput(f"The setting {name} must be text.")
         return value if kind is str else Path(value).expanduser().absolute()
+    if kind is bool:
+        return _convert_flag(name, value)
     try:
         if isinstance(value, bool) or (kind is int and isinstance(value, float)):
             raise ValueError("TOML has a type for it")
@@ -159,9 +176,24 @@ def _convert(name: str, value: Any) -> Any:
     except (TypeError, ValueError) as error:
         what = "a whole number" if kind is int else "a number"
         raise InvalidInput(f"The setting {name} must be {what}, not {value!r}.") from error
-    if not number > 0:
+    if not number > 0 and (number or name not in _MAY_BE_0):
         raise InvalidInput(f"The setting {name} must be greater than 0, not {value!r}.")
     return number
 
 
-_KINDS: dict[str, type] = {"str": str, "Path": Path, "float": float, "int": int}
+def _convert_flag(name: str, value: Any) -> bool:
+    flags = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    found = flags.get(str(value).lower())
+    if found is None:
+        raise InvalidInput(f"The setting {name} must be true or false, not {value!r}.")
+    return found
+
+
+_KINDS: dict[str, type] = {
+    "str": str,
+    "Path": Path,
+    "float": float,
+    "int": int,
+    "bool": bool,
+}
+_MAY_BE_0 = ("server_port",)

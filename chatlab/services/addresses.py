@@ -18,6 +18,8 @@ class RabbitAddress:
     tls: bool = False
     #: Whose certificate it shows; empty: that of ``host``.
     named: str = ""
+    #: The only root to trust, PEM; empty: the system's.
+    authority: str = field(default="", repr=False)
     #: Begins the name of everything that a lab declares where it has no virtual host of its
     #: own: ``chatlab-<lab>.``.
     prefix: str = ""
@@ -56,6 +58,8 @@ class RedisAddress:
     tls: bool = False
     #: Whose certificate it shows; empty: that of ``host``.
     named: str = ""
+    #: The only root to trust, PEM; empty: the system's.
+    authority: str = field(default="", repr=False)
     #: Begins every key of the lab: ``chatlab:<lab>:``.
     prefix: str = ""
     version: str = ""

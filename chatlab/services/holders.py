@@ -6,7 +6,8 @@ live: token -> when the entry ends, in ms of Redis' own clock. A supervisor rene
 while a lab of its own is open, so a killed one is soon counted no more.
 
 The first holder begins with an empty namespace, the last one removes it. Meanwhile the entry
-``busy`` keeps others out; it ends by itself, too, should its writer be killed.
+``busy`` keeps others out; it ends by itself, too, should its writer be killed. The entry
+``kept`` never ends: nobody is ever first or last in a namespace that has it.
 """
 
 from __future__ import annotations
@@ -39,6 +40,10 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local act, mine = ARGV[1], ARGV[2]
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
+if act == 'keep' then
+  redis.call('ZADD', KEYS[1], '+inf', 'kept')
+  return 'SHARED'
+end
 if act == 'done' then
   redis.call('ZREM', KEYS[1], 'busy')
   return 'SHARED'
@@ -69,16 +74,21 @@ class Holder:
         self._token = secrets.token_hex(8)
         self._renewing: asyncio.Task[None] | None = None
 
-    async def enter(self, empty: Callable[[], Awaitable[None]], *, join: bool = False) -> None:
+    async def enter(
+        self, empty: Callable[[], Awaitable[None]], *, join: bool = False, kept: bool = False
+    ) -> None:
         """Hold it from now on.
 
         Args:
             empty: awaited when no other holder lives, while others are kept out.
             join: only if another holder lives.
+            kept: what is in it stays from now on, also when nobody holds it.
 
         Raises:
             NotPossible: none does.
         """
+        if kept:
+            await self._do("keep")
         act = "join" if join else "enter"
         while (answer := await self._do(act)) == "BUSY":  # noqa: ASYNC110 (it ends by itself)
             await asyncio.sleep(LOOK_SECONDS)

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequen
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Literal
 
-from chatlab.errors import LabClosed, ServiceUnavailable
+from chatlab.errors import LabClosed, NotPossible, ServiceUnavailable
 from chatlab.messages import check_name
 from chatlab.services import urls, wire
 from chatlab.services.addresses import RabbitAddress, RedisAddress, to_dict
@@ -253,6 +253,7 @@ async def join(
     breakable: bool = False,
     shared: bool = False,
     existing: bool = False,
+    kept: bool = False,
     progress: Callable[[Progress], None] | None = None,
 ) -> Lease:
     """Take a lease on the namespace of ``lab``; start what is not running yet.
@@ -262,6 +263,8 @@ async def join(
         lab: a name; unique among open labs, unless all who join say ``shared``.
         breakable: brokers of its own, which this lab may kill.
         existing: only if it is open already, perhaps on another computer; with ``shared``.
+        kept: what is in the namespace outlives its last lease, for as long as its brokers
+            run; with ``shared``.
         progress: called on the running loop while a service is being waited for.
 
     Raises:
@@ -270,7 +273,13 @@ async def join(
         NameInUse: a lab of this name is open.
         NotPossible: too many breakable labs are open, or the lab is not open (``existing``).
     """
-    request = _request(settings, lab, breakable, shared) | {"existing": existing}
+    if settings.invited:
+        raise NotPossible(
+            "These settings are an invitation to the chat system of another computer.",
+            todo="`chatlab client` uses them. A lab needs brokers of its own, or no URLs.",
+        )
+    request = _request(settings, lab, breakable, shared)
+    request |= {"existing": existing, "kept": kept}
     for attempt in range(1, JOIN_ATTEMPTS + 1):
         lease = Lease(await reach(settings), lab=request["lab"], breakable=breakable)
         lease.on_progress = progress

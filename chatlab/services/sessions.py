@@ -260,6 +260,7 @@ def _decode(request: dict[str, Any]) -> Join:
         bool(request["breakable"]),
         bool(request["shared"]),
         bool(request["existing"]),
+        bool(request["kept"]),
         RabbitAddress(**rabbitmq) if rabbitmq else None,
         RedisAddress(**redis) if redis else None,
         tuple(request["administrator"]) if request["administrator"] else None,

@@ -1,9 +1,9 @@
 """Which lab has which namespace on which pair of brokers, and for how long.
 
-A lab's namespace is created by its first holder and removed with its last one. A second
-holder of the same name is let in when both say ``shared``; one that comes while the
-namespace is being removed waits and gets a new one. Other computers may hold a shared one,
-too: see ``holders``.
+A lab's namespace is created by its first holder and removed with its last one, unless one
+of them said ``kept``: then it lasts as long as its brokers do. A second holder of the same
+name is let in when both say ``shared``; one that comes while the namespace is being removed
+waits and gets a new one. Other computers may hold a shared one, too: see ``holders``.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ class Join:
     shared: bool
     #: Only if the lab is open already, on another computer.
     existing: bool = False
+    #: Of a shared one: what is in it stays when nobody holds it.
+    kept: bool = False
     #: Brokers of the user's own, which are not started here.
     rabbitmq: RabbitAddress | None = None
     redis: RedisAddress | None = None
@@ -120,7 +122,11 @@ class Spaces:
         if space.join.shared:
             holder = Holder(names.redis)
             try:
-                await holder.enter(partial(namespaces.clear, names), join=space.join.existing)
+                await holder.enter(
+                    partial(namespaces.clear, names),
+                    join=space.join.existing,
+                    kept=space.join.kept,
+                )
                 await namespaces.create(names)
             except BaseException:
                 with suppress(ChatlabError):

@@ -60,8 +60,8 @@ class Place:
         self.management = Management(rabbitmq, 20)
         self.store = Redis(replace(redis, prefix="chatlab:class:"))
 
-    def join(self, *, existing: bool = False) -> Join:
-        return Join("class", False, True, existing, self.rabbitmq, self.redis)
+    def join(self, *, existing: bool = False, kept: bool = False) -> Join:
+        return Join("class", False, True, existing, kept, self.rabbitmq, self.redis)
 
     async def put(self, name: str) -> None:
         with mapped(self.redis):
@@ -152,6 +152,20 @@ async def test_who_finds_no_living_holder_begins_with_an_empty_namespace(
     assert await place.monitors() == {space.names.rabbitmq.monitor}
     await spaces.release(space)
     assert await place.nothing()
+
+
+async def test_what_is_kept_outlives_its_last_holder_whoever_comes_and_goes_later(
+    computer: Callable[[], Spaces], place: Place
+) -> None:
+    spaces = computer()
+    space = await opened(spaces, place.join(kept=True))
+    await place.put("key")
+    await spaces.release(space)
+    assert await place.monitors() == set()
+    for join in (place.join(), place.join(kept=True), place.join(existing=True)):
+        assert await place.keys() == {"key", holders.HOLDERS}
+        assert await place.vhost()
+        await spaces.release(await opened(spaces, join))
 
 
 async def test_a_killed_computer_is_counted_no_more_when_its_entry_has_ended(

@@ -77,6 +77,8 @@ def test_what_a_file_may_not_set_is_refused_by_name(tmp_path: Path, text: str) -
         ("SEND_SECONDS", "nan"),
         ("HEARTBEAT_SECONDS", "3.5"),
         ("HEARTBEAT_SECONDS", "0"),
+        ("SERVER_PORT", "-1"),
+        ("INVITED", "perhaps"),
     ],
 )
 def test_a_wrong_number_is_refused_by_name_and_value(name: str, value: str) -> None:
@@ -155,3 +157,15 @@ def test_a_default_of_the_environment_gives_way_to_the_user(
         "default",
         "extra",
     ]
+
+
+def test_any_port_and_yes_or_no_are_read_from_text_as_well_as_from_a_file(
+    tmp_path: Path,
+) -> None:
+    file = a_file(tmp_path, "server_port = 0\ninvited = true")
+    for found in (
+        Settings.load({}, file),
+        Settings.load({"CHATLAB_SERVER_PORT": "0", "CHATLAB_INVITED": "yes"}),
+        Settings.load(Settings(invited=True).as_environ()),
+    ):
+        assert (found.server_port, found.invited) == (0, True)
