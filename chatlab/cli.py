@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from chatlab import __version__, commands
@@ -112,6 +113,19 @@ def stage(settings: Settings, options: argparse.Namespace) -> int:
     return lecture.stage(settings, options)
 
 
+def client(settings: Settings, options: argparse.Namespace) -> int:
+    """Chat in this terminal."""
+    from chatlab.terminal import command
+
+    return command.client(settings, options)
+
+
+def _client_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", nargs="?", default="", metavar="NAME", help="else it is asked")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="the TOML file")
+    parser.add_argument("--lab", metavar="NAME", help="the lab to enter (setting: lab)")
+
+
 def _stage_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=int, default=0, help="default: 8866, or a free one")
     parser.add_argument(
@@ -161,6 +175,7 @@ COMMANDS = (
     Command("down", "end the services", down, _down_arguments),
     Command("status", "show what runs", status),
     Command("doctor", "examine this machine and say what to type", doctor),
+    Command("client", "chat in this terminal", client, _client_arguments),
     Command("run", "play a scenario and judge it", commands.run, commands.run_arguments),
     Command(
         "matrix",

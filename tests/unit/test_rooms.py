@@ -23,7 +23,7 @@ ROOMS = [
     "__main__",
     "cli",
     "commands",
-    "doctor lecture",
+    "doctor lecture terminal",
     "bench",
     "course",
     "panels",
@@ -56,6 +56,7 @@ HOMES = {
     "anywidget": ["panels"],
     "ipywidgets": ["panels"],
     "matplotlib": ["plots"],
+    "prompt_toolkit": ["terminal"],
 }
 FREE = ("bench", "v1")
 
