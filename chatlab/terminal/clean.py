@@ -55,6 +55,14 @@ def harmless(text: str) -> str:
     return _MARKS.sub(r"\1…", text.translate(_TABLE))
 
 
+def seen(text: str) -> str:
+    """Text that is being typed, each character that would not be seen as one that is. What
+    prompt_toolkit shows itself (``^[`` for ESC) is left to it."""
+    if text.isascii():
+        return text
+    return "".join(c if len(_TABLE[ord(c)]) == 1 or c < "\xa0" else "␦" for c in text)
+
+
 def colour_of(name: str) -> str:
     """The colour of a name, always the same."""
     return COLOURS[zlib.crc32(name.encode("utf-8", "replace")) % len(COLOURS)]

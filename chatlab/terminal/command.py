@@ -65,13 +65,11 @@ class _Run:
 
     async def run(self) -> ChatlabError | None:
         """Until it ends; the error that ended it."""
-        with ProgressLine(sys.stdout) as progress:
-            entered = place.enter(self._settings, progress)
-            here = await entered.__aenter__()
-        try:
+        async with contextlib.AsyncExitStack() as stack:
+            with ProgressLine(sys.stdout) as progress:
+                entering = place.enter(self._settings, progress)
+                here = await stack.enter_async_context(entering)
             await self._talk(here)
-        finally:
-            await entered.__aexit__(None, None, None)
         return self._why
 
     async def _talk(self, here: place.Place) -> None:
@@ -99,8 +97,6 @@ class _Run:
                 f"What happened is in {self._log}.",
             )
         finally:
-            if program.session is not None:
-                await program.session.end()
             for number in ENDING:
                 loop.remove_signal_handler(number)
 

@@ -18,7 +18,7 @@ from chatlab.messages import Message
 from chatlab.private.client import MAILBOX
 from chatlab.terminal.clean import harmless
 from chatlab.terminal.conversation import Conversation
-from chatlab.terminal.words import START_SERVER, names, span
+from chatlab.terminal.words import START_SERVER, count, names, span
 
 #: The services, as the user reads them.
 SERVER, RABBITMQ, REDIS = "chat server", "RabbitMQ", "Redis"
@@ -142,7 +142,7 @@ class Desk:
         health, was = self.services[SERVER], self.services[SERVER].up
         if kind not in ("Connected", "Disconnected"):
             return
-        since, health.todo = health.since, ""
+        since, never, health.todo = health.since, bool(health.todo), ""
         health.up, health.since = kind == "Connected", at
         for chat in self.chats.values():
             if chat.kind != "private" or chat.backend == "direct":
@@ -150,14 +150,17 @@ class Desk:
             if not health.up:
                 chat.note(at, "the chat server is away; trying again …", "class:bad")
             elif was is False and since:
-                chat.note(at, f"the chat server is back after {span(at - since)}")
+                back = f"the chat server is back after {span(at - since)}"
+                chat.note(at, "there is a chat server now" if never else back)
                 self._offer(at, chat)
 
     def _offer(self, at: float, chat: Conversation) -> None:
-        unsettled = len(chat.unsettled())
+        unsettled, refused = len(chat.unsettled()), len(chat.refused())
         if unsettled:
-            what = "1 message is" if unsettled == 1 else f"{unsettled} messages are"
-            chat.note(at, f"{what} of unknown outcome: /again sends under the same id")
+            what = f"{count(unsettled, 'message')} of unknown outcome"
+            chat.note(at, f"{what}: /again is safe, it sends under the same id")
+        if refused:
+            chat.note(at, f"{count(refused, 'message')} not sent: /again sends anew")
 
     # -- what is no fact of the client
 

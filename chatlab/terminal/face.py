@@ -9,6 +9,7 @@ it is.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, TypeVar
@@ -33,10 +34,16 @@ from prompt_toolkit.layout import (
     Layout,
     Window,
 )
-from prompt_toolkit.layout.processors import BeforeInput
+from prompt_toolkit.layout.processors import (
+    BeforeInput,
+    Processor,
+    Transformation,
+    TransformationInput,
+)
 from prompt_toolkit.output import Output
 from prompt_toolkit.styles import Style
 
+from chatlab.terminal.clean import seen
 from chatlab.terminal.screen import TWICE_SECONDS, Ended, Left, View
 from chatlab.terminal.transcript import Transcript
 from chatlab.terminal.views import Page
@@ -123,8 +130,7 @@ class Face:
         """See :class:`~chatlab.terminal.screen.Screen`."""
         self.app.invalidate()
 
-    @property
-    def typed(self) -> str:
+    def take(self) -> str:
         """See :class:`~chatlab.terminal.screen.Screen`."""
         text, self._buffer.text = self._buffer.text, ""
         return text
@@ -192,6 +198,9 @@ class Face:
                 self.app.exit()
             # Whatever drawing on a terminal that is gone raises, the program has ended.
             await asyncio.gather(drawing, return_exceptions=True)
+            with contextlib.suppress(OSError):
+                self.app.output.clear_title()
+                self.app.output.flush()
 
     def end(self) -> None:
         """Let the program end: what it waits for raises Ended."""
@@ -232,11 +241,9 @@ class Face:
 
     def _layout(self) -> Layout:
         noted = Condition(lambda: bool(self._notes))
+        looks = [_Seen(), BeforeInput(lambda: self._prompt, "class:prompt")]
         typed = Window(
-            BufferControl(
-                self._buffer,
-                input_processors=[BeforeInput(lambda: self._prompt, "class:prompt")],
-            ),
+            BufferControl(self._buffer, input_processors=looks),
             height=Dimension(min=1, max=TYPED_ROWS),
             wrap_lines=True,
             dont_extend_height=True,
@@ -284,6 +291,10 @@ class Face:
         def _leave(_event: KeyPressEvent) -> None:
             self.leave()
 
+        @keys.add("<vt100-mouse-event>", eager=True)
+        def _nothing(_event: KeyPressEvent) -> None:
+            """What only looks like a mouse's report; the mouse is the terminal's own."""
+
         @keys.add("pageup", eager=True)
         def _older(_event: KeyPressEvent) -> None:
             self._transcript.older()
@@ -293,6 +304,14 @@ class Face:
             self._transcript.newer()
 
         return keys
+
+
+class _Seen(Processor):
+    """What was pasted is seen, too; one for one, so that the cursor stands right."""
+
+    def apply_transformation(self, transformation_input: TransformationInput) -> Transformation:
+        pieces = transformation_input.fragments
+        return Transformation([(piece[0], seen(piece[1])) for piece in pieces])
 
 
 class _Words(Completer):

@@ -70,9 +70,8 @@ class Screen(Protocol):
         """Wait for ``work`` and say so; leaving cancels it."""
         ...
 
-    @property
-    def typed(self) -> str:
-        """What stands in the line now."""
+    def take(self) -> str:
+        """What stands in the line now, and take it away."""
         ...
 
     def changed(self) -> None:

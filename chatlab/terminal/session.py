@@ -121,8 +121,10 @@ class Session:
         client = Client(ticket, self.desk.record, ways, self._ended)
         try:
             await client.begin()
-        except NameInUse:
-            keyring.forget(key)
+        except BaseException as error:
+            if isinstance(error, NameInUse):
+                keyring.forget(key)
+            await client.abandon()
             await self._redis.close()
             raise
         self._client = client
@@ -142,10 +144,12 @@ class Session:
         """Connect to a chat server, as soon as there is one; then the client keeps to it."""
         try:
             await patiently(self._try_server)
-        except NotPossible as error:
-            self.desk.service(SERVER, False, error.what)
-        except ChatlabError as error:
-            self._ended(WHOLE, error)
+        except ChatlabError as error:  # groups and insults are there all the same
+            self.desk.service(SERVER, False, " ".join(said(error)))
+            return
+        for chat in list(self.desk.chats.values()):
+            if chat.kind == "private" and not chat.remembered:
+                await self._recall(chat)
 
     async def _try_server(self) -> None:
         try:
@@ -164,13 +168,17 @@ class Session:
             await asyncio.sleep(LOOK_SECONDS)
 
     async def _follow(self) -> None:
-        source = _Lookout(self._registry, lambda up: self.desk.service(REDIS, up))
-        follower = Follower(source, self._told)
-        await patiently(follower.open)
+        follower = await patiently(self._open_follower)
         try:
             await asyncio.Event().wait()
         finally:
             await follower.close()
+
+    async def _open_follower(self) -> Follower:
+        source = _Lookout(self._registry, lambda up: self.desk.service(REDIS, up))
+        follower = Follower(source, self._told)
+        await follower.open()
+        return follower
 
     def _told(self, found: Presences, _changes: Sequence[Any]) -> None:
         self.desk.presences(found)
@@ -202,7 +210,7 @@ class Session:
             self._over(
                 ServiceUnavailable(
                     "The brokers of this computer have ended.",
-                    "Messages without ✓ were not accepted.",
+                    "What was being sent may or may not have been accepted.",
                     "Type `chatlab client` again: it starts them.",
                 )
             )
