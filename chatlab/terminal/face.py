@@ -161,13 +161,15 @@ class Face:
         self._prompt = text + " "
         self.changed()
         doing = asyncio.ensure_future(work)
+        busy: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         try:
             self._check()
-            self._busy = asyncio.get_running_loop().create_future()
-            await asyncio.wait([doing, self._busy], return_when=asyncio.FIRST_COMPLETED)
+            self._busy = busy
+            await asyncio.wait([doing, busy], return_when=asyncio.FIRST_COMPLETED)
             if not doing.done():
-                self._busy.result()
-            self._busy.cancel()
+                busy.result()
+            # Too late to cancel it: whoever asks next is told.
+            self._leaving = busy.done() and busy.exception() is not None
             return await doing
         finally:
             self._busy = None
