@@ -232,6 +232,7 @@ class Face:
         text = buffer.text
         self._notes = []
         self._transcript.below = 0
+        self._left_at = -TWICE_SECONDS  # what comes now is a first Ctrl-C
         buffer.reset(append_to_history=self._remember and bool(text))
         if self._asked is not None and not self._asked.done():
             self._asked.set_result(text)

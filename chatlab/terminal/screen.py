@@ -13,7 +13,7 @@ from chatlab.terminal.conversation import Line, Piece
 
 T = TypeVar("T")
 
-#: Two Ctrl-C within so many seconds end the program.
+#: Two Ctrl-C within so many seconds, and no line between them, end the program.
 TWICE_SECONDS = 2.0
 
 

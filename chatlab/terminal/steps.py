@@ -157,7 +157,7 @@ class Steps:
             asked = await self._screen.ask(
                 "Enter: back · another way> ", words=lambda: OFFERED_WAYS
             )
-            way = asked.strip()
+            way = "" if c.is_command(asked) else asked.strip()
 
     async def _insults(self, rest: list[str]) -> None:
         role = rest[0] if rest else ""

@@ -194,6 +194,21 @@ async def test_two_ctrl_c_with_time_between_only_leave_twice(
     assert await on_a_face(program) == "still here"
 
 
+async def test_a_line_between_two_ctrl_c_makes_them_two_first_ones() -> None:
+    async def program(face: Face, keys: PipeInput) -> str:
+        for _ in range(2):
+            async with asked(face) as asking:
+                keys.send_text("\x03")
+                with pytest.raises(Left):
+                    await asking
+            async with asked(face) as asking:
+                keys.send_text("line\r")
+                await asking
+        return "still here"
+
+    assert await on_a_face(program) == "still here"
+
+
 async def forever(ended: list[str]) -> None:
     try:
         await asyncio.Event().wait()
