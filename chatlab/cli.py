@@ -205,7 +205,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     chosen: Command = options.command
     try:
-        return chosen.run(Settings.load(), options)
+        settings = Settings.load(file=getattr(options, "config", None))
+        return chosen.run(settings, options)
     except ChatlabError as error:
         print(error, file=sys.stderr)
         return 1

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from chatlab.errors import ChatlabError, InvalidInput, NotPossible, ServiceUnavailable
+from chatlab.errors import ChatlabError, NotPossible, ServiceUnavailable
 from chatlab.messages import check_name
 from chatlab.services import place
 from chatlab.services.progress import ProgressLine
@@ -28,16 +28,14 @@ from chatlab.terminal.program import Program
 from chatlab.terminal.screen import Ended, Left
 from chatlab.terminal.words import said
 
+#: The log begins anew when it is larger.
+LOG_BYTES = 1_000_000
 #: Signals that end the client in order.
 ENDING = (signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
 
 
 def client(settings: Settings, options: argparse.Namespace) -> int:
     """Chat in this terminal. Returns the exit status."""
-    if options.config is not None:
-        if not options.config.is_file():
-            raise InvalidInput(f"--config names {options.config}, which is no file.")
-        settings = Settings.load(file=options.config)
     if options.lab:
         settings = replace(settings, lab=check_name(options.lab, "lab name"))
     if options.name:
@@ -117,7 +115,9 @@ def _errors_into(path: Path) -> Iterator[Path]:
     the body runs it goes into a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     kept = os.dup(2)
-    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    if os.fstat(log).st_size > LOG_BYTES:
+        os.ftruncate(log, 0)
     try:
         os.dup2(log, 2)
         yield path

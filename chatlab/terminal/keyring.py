@@ -4,7 +4,7 @@ Whoever shows an account's secret may take its name over; so a second window and
 is started again are let in at once. A file lies in ``accounts`` below ``settings.folder``,
 beside the brokers' own data, and is readable for its owner only (mode 0600, the folder 0700).
 Its name is a hash of what the account is one of: the lab, the name and, with brokers elsewhere,
-where they are.
+where they are. Of an invitation that is the computer only: its ports may be others tomorrow.
 """
 
 from __future__ import annotations
@@ -39,8 +39,10 @@ def key_of(settings: Settings, here: Place, name: str) -> Key:
         ServiceUnavailable: the file cannot be read or written.
     """
     where = ""
-    if settings.invited or settings.redis_url:
-        where = f"{here.redis.host}:{here.redis.port}/{here.redis.db}/{here.redis.prefix}"
+    if settings.invited:
+        where = here.redis.host
+    elif settings.redis_url:
+        where = f"{here.redis.host}:{here.redis.port}/{here.redis.db}"
     about = {"lab": here.lab, "name": name, "where": where}
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
     path = settings.folder / "accounts" / f"{digest[:32]}.json"

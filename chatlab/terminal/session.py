@@ -32,6 +32,7 @@ from chatlab.lab.client import WHOLE, Client, Ticket
 from chatlab.lab.seat import member_chat
 from chatlab.private.direct import DIRECT
 from chatlab.resp import Redis
+from chatlab.services import urls
 from chatlab.services.addresses import ServerAddress, join_host_port
 from chatlab.services.place import Place
 from chatlab.settings import Settings
@@ -206,7 +207,7 @@ class Session:
         self.desk.changed()
 
     def _event(self, service: str, what: str) -> None:
-        if service == "supervisor":
+        if service == "supervisor" and urls.is_ours(self._settings, "redis"):
             self._over(
                 ServiceUnavailable(
                     "The brokers of this computer have ended.",

@@ -10,6 +10,8 @@ from tmux_rig import Window, World
 from chatlab.discovery import Registry
 from chatlab.resp import Redis
 
+#: Begins a colour.
+COLOUR = "\x1b[38;"
 #: ESC, a C1 control, OSC, bidi override, zero width, tab.
 HARMFUL = "ping \x1b]2;owned\x07 \x1b[31mred \x9b2J \u202ecba \u200b \t end"
 HARMLESS = "ping ␛]2;owned␇ ␛[31mred <U+009B>2J <U+202E>cba <U+200B> ⇥ end"
@@ -49,6 +51,23 @@ def test_what_a_terminal_would_obey_is_shown_and_does_nothing(ana: Window, bob: 
         one.wait(f"ana  {HARMLESS}", "hola bob")
         assert not {"\u202e", "\u200b", "\x9b", "\x07"} & set(one.raw)
         assert one.raw.startswith(f"chatlab · {'ana' if one is ana else 'bob'}\n"), name
+
+
+def test_a_person_can_be_called_straight_without_a_chat_server_between(
+    ana: Window, bob: Window
+) -> None:
+    ana.enter("1 bob direct")
+    ana.wait("private chat · direct · is there", "ana>")
+    ana.enter("straight")
+    ana.wait("straight  ✓✓ bob has it")
+    bob.wait("1 unread")
+    bob.enter("1 ana direct")
+    bob.wait("ana  straight", "bob>")
+    bob.enter("and back")
+    ana.wait("bob  and back")
+    for one in (ana, bob):
+        one.enter("/mailbox")
+        one.wait("private chat · mailbox-redis")
 
 
 def test_a_transient_group_is_left_without_asking_and_keeps_nothing(
@@ -258,14 +277,14 @@ def test_a_second_window_takes_over_and_the_first_says_so(world: World, bob: Win
     assert second.ended() == 0
 
 
-def test_a_name_is_asked_for_until_it_can_be_had(world: World) -> None:
+def test_a_name_is_asked_for_until_it_can_be_had(world: World, ana: Window) -> None:
     async def take() -> None:
         redis = Redis(world.lease.redis)
         await Registry(redis, 1.5).create_account("dan", "another's secret")
         await redis.close()
 
     world.call(take())
-    window = world.client("asked", "dan")
+    window = world.client("asked", "dan", NO_COLOR="1")
     window.wait(
         "The account dan exists and has another secret.", "Choose another name", "name>"
     )
@@ -273,5 +292,6 @@ def test_a_name_is_asked_for_until_it_can_be_had(world: World) -> None:
     window.wait("holds a character that is not allowed", "Letters, digits", "name>")
     window.enter("mia")
     window.wait("mia  chatlab · ", "choose>")
+    assert COLOUR in ana.raw and COLOUR not in window.raw
     window.enter("q")
     assert window.ended() == 0

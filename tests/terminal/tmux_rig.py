@@ -48,10 +48,11 @@ class Tmux:
         )
         return ran.stdout
 
-    def open(self, name: str, *words: str) -> Window:
+    def open(self, name: str, *words: str, **environ: str) -> Window:
         """A window that runs a Python module; when that has ended, its exit status is shown."""
+        extra = [f"-e{key}={value}" for key, value in environ.items()]
         command = shlex.join(["sh", "-c", _SHELL, "sh", sys.executable, "-m", *words])
-        self.run("new-session", "-d", *SIZE, "-s", name, command)
+        self.run("new-session", "-d", *SIZE, *extra, "-s", name, command)
         return Window(self, name, command)
 
     def close(self) -> None:
@@ -186,10 +187,10 @@ class World:
             self._server.wait()
             self._server = None
 
-    def client(self, name: str, *words: str) -> Window:
+    def client(self, name: str, *words: str, **environ: str) -> Window:
         """A client in a terminal of its own."""
         arguments = ("client", *(words or (name,)), "--lab", self.lab)
-        return self.tmux.open(name, "chatlab", *arguments)
+        return self.tmux.open(name, "chatlab", *arguments, **environ)
 
     def call(self, work: object) -> object:
         """Await something on the loop of the lease."""

@@ -400,17 +400,22 @@ def test_a_secret_is_its_owners_only_and_found_again(tmp_path: Path, here: Place
 def test_secrets_differ_by_name_lab_and_place(tmp_path: Path, here: Place) -> None:
     settings = Settings(folder=tmp_path)
     moved = replace(here, redis=replace(here.redis, port=3))
+    elsewhere = replace(here, redis=replace(here.redis, host="other"))
+    own = replace(settings, redis_url="redis://h:2")
     invited = replace(settings, invited=True)
     keys = [
         keyring.key_of(settings, here, "ana"),
         keyring.key_of(settings, here, "Ana"),
         keyring.key_of(settings, replace(here, lab="other"), "ana"),
         keyring.key_of(invited, here, "ana"),
-        keyring.key_of(invited, moved, "ana"),
+        keyring.key_of(invited, elsewhere, "ana"),
+        keyring.key_of(own, here, "ana"),
+        keyring.key_of(own, moved, "ana"),
     ]
-    assert len({key.secret for key in keys}) == 5
-    # Brokers of this computer have another port after each start.
+    assert len({key.secret for key in keys}) == 7
+    # Brokers that others run have other ports after each start.
     assert keyring.key_of(settings, moved, "ana").secret == keys[0].secret
+    assert keyring.key_of(invited, moved, "ana").secret == keys[3].secret
 
 
 def test_a_secret_made_for_nothing_is_thrown_away_and_one_in_use_is_not(
