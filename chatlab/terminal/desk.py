@@ -13,12 +13,13 @@ from typing import Any
 
 from chatlab import messages as m
 from chatlab.discovery import Presences
+from chatlab.errors import ChatlabError
 from chatlab.journal import Row, now
 from chatlab.messages import Message
 from chatlab.private.client import MAILBOX
 from chatlab.terminal.clean import harmless
 from chatlab.terminal.conversation import Conversation
-from chatlab.terminal.words import START_SERVER, count, names, span
+from chatlab.terminal.words import START_SERVER, count, names, said, span
 
 #: The services, as the user reads them.
 SERVER, RABBITMQ, REDIS = "chat server", "RabbitMQ", "Redis"
@@ -49,6 +50,8 @@ class Desk:
         #: The conversation that the user looks at.
         self.current: Conversation | None = None
         self.services = {SERVER: Health(), RABBITMQ: Health(), REDIS: Health()}
+        #: Why no chat server takes us, in lines; empty: that is not so.
+        self.refused: list[str] = []
         #: Who is there, as it was learned last.
         self.there = Presences()
         self.changed = changed
@@ -174,6 +177,11 @@ class Desk:
     def no_server(self) -> None:
         """There is no chat server, and there was none yet."""
         self.service(SERVER, False, f"none yet; {START_SERVER}")
+
+    def refuse(self, error: ChatlabError) -> None:
+        """The chat server does not take us, and will not."""
+        self.refused = said(error)
+        self.service(SERVER, False, "refuses this client; the menu says why")
 
     def presences(self, found: Presences) -> None:
         """Who is there now; members who come and go are said in their groups."""
