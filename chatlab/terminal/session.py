@@ -146,7 +146,7 @@ class Session:
         try:
             await patiently(self._try_server)
         except ChatlabError as error:  # groups and insults are there all the same
-            self.desk.service(SERVER, False, " ".join(said(error)))
+            self.desk.refuse(error)
             return
         for chat in list(self.desk.chats.values()):
             if chat.kind == "private" and not chat.remembered:
@@ -333,7 +333,9 @@ class Session:
 
     def _check_server(self) -> None:
         """Raises ServiceUnavailable while no chat server was ever connected to."""
-        health = self.desk.services["chat server"]
+        if self.desk.refused:
+            raise ServiceUnavailable(*self.desk.refused)
+        health = self.desk.services[SERVER]
         if not health.up and (health.todo or not health.since):
             raise ServiceUnavailable(
                 "There is no chat server.",

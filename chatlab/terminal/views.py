@@ -54,7 +54,10 @@ class Menu(Page):
         texts.append(f"Here now: {names(others, NAMED)}")
         if groups := self._desk.there.groups:
             texts.append(f"Groups: {names(groups, NAMED)}")
-        return [Line(0.0, text) for text in texts]
+        if self._desk.refused:
+            texts.append("")
+        lines = [Line(0.0, text) for text in texts]
+        return lines + [Line(0.0, text, style="class:bad") for text in self._desk.refused]
 
 
 def _entry(chat: Conversation) -> str:

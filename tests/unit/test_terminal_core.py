@@ -13,7 +13,13 @@ import pytest
 
 from chatlab import backends, errors
 from chatlab.discovery import Presence, Presences
-from chatlab.errors import BackendMismatch, ServiceUnavailable, Taken, UnknownAccount
+from chatlab.errors import (
+    BackendMismatch,
+    NotAdmitted,
+    ServiceUnavailable,
+    Taken,
+    UnknownAccount,
+)
 from chatlab.journal import now
 from chatlab.messages import Message, Receipt, check_name
 from chatlab.services.addresses import RabbitAddress, RedisAddress
@@ -296,6 +302,14 @@ def test_the_bar_says_what_is_away_and_what_to_start() -> None:
     desk.service(SERVER, True)
     desk.service(RABBITMQ, False)
     assert desk.bar() == "RabbitMQ ✗ away 0 s, trying again"
+
+
+def test_a_server_that_refuses_us_is_explained_in_the_menu() -> None:
+    desk = Desk("ana")
+    desk.refuse(NotAdmitted("It asks for the lab's secret.\x1b"))
+    assert desk.bar() == "chat server ✗ refuses this client; the menu says why"
+    last = [line.text for line in Menu(desk, "chat").lines()][-3:]
+    assert last == ["It asks for the lab's secret.␛", errors.NO_EFFECT, NotAdmitted.todo]
 
 
 def presences(*members: str, away: tuple[str, ...] = (), users: str = "") -> Presences:

@@ -16,6 +16,7 @@ from chatlab.errors import (
     ChatClosed,
     ChatlabError,
     InvalidInput,
+    NotAdmitted,
     NotPossible,
     ServiceUnavailable,
     UnknownAccount,
@@ -189,6 +190,14 @@ async def test_without_a_chat_server_nothing_is_sent_unless_straight_to_their_cl
     assert "There is no chat server." in screen.said
     assert session.did == [("send", "bob", "direct", "hola")]
     assert session.desk.private("bob").backend == "mailbox-redis"
+
+
+async def test_why_a_chat_server_refuses_us_is_said_again_at_a_send() -> None:
+    session, screen = Fake(), Script("hola", CTRL_C)
+    session.desk.refuse(NotAdmitted("It asks for the lab's secret."))
+    await go(session, screen, "1 bob")
+    assert screen.said[0] == "It asks for the lab's secret." and session.did == []
+    assert screen.asked[-1] == ("ana> ", "hola")
 
 
 async def test_a_send_that_raises_is_a_note_with_the_text_and_no_end() -> None:
