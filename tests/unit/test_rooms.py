@@ -23,7 +23,7 @@ ROOMS = [
     "__main__",
     "cli",
     "commands",
-    "doctor lecture",
+    "doctor lecture jupyter",
     "bench",
     "course",
     "panels",
@@ -56,6 +56,7 @@ HOMES = {
     "anywidget": ["panels"],
     "ipywidgets": ["panels"],
     "matplotlib": ["plots"],
+    "tornado": ["jupyter"],
 }
 FREE = ("bench", "v1")
 
