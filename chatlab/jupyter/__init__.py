@@ -38,8 +38,10 @@ def rabbitmq_page() -> dict[str, Any]:
         "update_last_activity": False,
         "launcher_entry": {
             "title": "RabbitMQ",
+            "path_info": "rabbitmq/#/queues",
             "icon_path": str(LOOK / "rabbitmq.svg"),
-            "category": "chatlab",
+            # JupyterLab shows the pictures of this section and of "Console" only.
+            "category": "Notebook",
         },
     }
 

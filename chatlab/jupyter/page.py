@@ -68,10 +68,12 @@ OF_ONES_OWN = "Your RabbitMQ at {host}: the labs on it. This page only looks."
 
 MESSAGE = """\
 <!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>RabbitMQ</title>{refresh}
+<html lang="en"><head><meta charset="utf-8"><title>RabbitMQ</title>{script}
 <style>body {{ font: 16px/1.5 sans-serif; margin: 4em auto; max-width: 40em }}</style>
 </head><body>{lines}</body></html>
 """
+#: Loads the page again in a second, with what stands behind the ``#``.
+AGAIN = "<script>setTimeout(() => location.reload(), 1000)</script>"
 
 
 class Page(RequestHandler):
@@ -150,8 +152,7 @@ class Page(RequestHandler):
 
     def _wait(self, doing: str) -> None:
         if self._is_page:
-            refresh = '<meta http-equiv="refresh" content="1">'
-            self._send(200, message([f"{doing} …"], refresh))
+            self._send(200, message([f"{doing} …"], AGAIN))
         else:
             self._send_json(503, {"error": "unavailable", "reason": doing})
 
@@ -188,10 +189,10 @@ def with_script(page: bytes, note: str) -> bytes:
     return page.replace(b"</head>", tag.encode() + b"</head>", 1)
 
 
-def message(lines: list[str], refresh: str = "") -> bytes:
+def message(lines: list[str], script: str = "") -> bytes:
     """A page of our own that says something."""
     shown = "".join(f"<p>{html.escape(line)}</p>" for line in lines)
-    return MESSAGE.format(refresh=refresh, lines=shown).encode()
+    return MESSAGE.format(script=script, lines=shown).encode()
 
 
 def _trust(rabbitmq: RabbitAddress) -> ssl.SSLContext | None:
