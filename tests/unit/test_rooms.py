@@ -23,6 +23,7 @@ ROOMS = [
     "__main__",
     "cli",
     "commands",
+    "readiness",
     "doctor lecture jupyter",
     "bench",
     "course",
