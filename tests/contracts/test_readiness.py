@@ -1,4 +1,4 @@
-"""``chatlab doctor --class`` on real services: green means that messages have really arrived."""
+"""``chatlab doctor --class`` on real services: green: messages have really arrived."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``chatlab doctor --class``: red says the first thing to mend, and nothing about who sends it."""
+"""``chatlab doctor --class``: red says what to mend first, and not who sends it."""
 
 from __future__ import annotations
 
@@ -142,7 +142,8 @@ def test_nothing_in_the_line_tells_who_sends_it(
         rabbitmq_url="amqp://ana:p%40ss@rabbit.perez.example/x",
     )
     todo = f"Type: {home}/work/.venv/bin/python -m x; ls {home}/work/y {home}/z /data/ana.perez"
-    text = f"{own.folder}: perez-laptop, open-sesame, p@ss, {own.rabbitmq_url}, rabbit.perez.example"
+    secrets = f"open-sesame, p@ss, {own.rabbitmq_url}, rabbit.perez.example"
+    text = f"{own.folder}: perez-laptop, {secrets}"
     line = readiness.not_ready(doctor.Finding("folder", text, ok=False, todo=todo), own).line
     assert line == BEGINS + (
         "folder: CHATLAB_FOLDER: HOST, SECRET, SECRET, URL, HOST -> "
