@@ -67,8 +67,9 @@ class Looking:
                 return None
             joining, self._joining = self._joining, None
             self._lease = joining.result()
-        await self._see_all(self._lease)
-        return self._lease.rabbitmq.watched()
+        lease = self._lease  # the next question may find it lost while this one waits
+        await self._see_all(lease)
+        return lease.rabbitmq.watched()
 
     async def rest(self) -> None:
         """Give the lease back when nobody has looked for a while."""

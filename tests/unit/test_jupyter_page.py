@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import ssl
 from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import pytest
@@ -18,9 +19,10 @@ from tornado.httputil import HTTPHeaders, HTTPServerRequest, ResponseStartLine
 from tornado.simple_httpclient import SimpleAsyncHTTPClient
 from tornado.testing import bind_unused_port
 
+from chatlab import services
 from chatlab.errors import ServiceUnavailable
 from chatlab.jupyter import page
-from chatlab.jupyter.looking import Looking
+from chatlab.jupyter.looking import IDLE_SECONDS, Looking
 from chatlab.services.addresses import RabbitAddress
 from chatlab.settings import Settings
 
@@ -216,3 +218,97 @@ async def test_without_a_management_url_nothing_is_started() -> None:
         await looking.rabbitmq()
     assert "CHATLAB_MANAGEMENT_URL" in caught.value.todo
     await looking.close()
+
+
+class Lease:
+    """What services.join would give."""
+
+    rabbitmq = replace(
+        address(1), user="boss", password="of all", monitor="looks", monitor_password="x"
+    )
+    lost = False
+    closed = False
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def joined(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What the next joins give, a lease or an error; those that were given are taken out."""
+    outcomes: list[Any] = []
+
+    async def join(settings: Settings, *, lab: str, progress: Any) -> Lease:
+        outcome = outcomes.pop(0)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome  # type: ignore[no-any-return]
+
+    async def see_all(looking: Looking, lease: Lease) -> None:
+        pass
+
+    monkeypatch.setattr(services, "join", join, raising=False)
+    monkeypatch.setattr(Looking, "_see_all", see_all)
+    return outcomes
+
+
+async def had(looking: Looking) -> RabbitAddress:
+    await looking.rabbitmq()
+    await asyncio.sleep(0)  # a join that began is over
+    found = await looking.rabbitmq()
+    assert found is not None
+    return found
+
+
+async def test_the_account_that_looks_is_shown_and_never_the_administrator(
+    joined: list[Any],
+) -> None:
+    joined.append(Lease())
+    looking = Looking(Settings())
+    assert await looking.rabbitmq() is None  # it starts, and the page says so
+    found = await had(looking)
+    assert (found.user, found.password) == ("looks", "x")
+    await looking.close()
+
+
+async def test_the_lease_is_given_back_when_nobody_looks_and_taken_again(
+    joined: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = Lease(), Lease()
+    joined += [first, second]
+    looking = Looking(Settings())
+    await had(looking)
+    await looking.rest()
+    assert not first.closed
+    monkeypatch.setattr(looking, "_used", looking._used - IDLE_SECONDS - 1)
+    await looking.rest()
+    assert first.closed
+    await had(looking)
+    assert joined == []
+    await looking.close()
+    assert second.closed
+
+
+async def test_after_a_failure_or_a_lost_lease_the_next_question_tries_again(
+    joined: list[Any],
+) -> None:
+    first = Lease()
+    joined += [ServiceUnavailable("No room."), first, Lease()]
+    looking = Looking(Settings())
+    with pytest.raises(ServiceUnavailable, match="No room"):
+        await had(looking)
+    await had(looking)
+    first.lost = True
+    await had(looking)
+    assert joined == []
+    await looking.close()
+
+
+async def test_a_lease_that_comes_while_the_page_ends_is_given_back(joined: list[Any]) -> None:
+    lease = Lease()
+    joined.append(lease)
+    looking = Looking(Settings())
+    await looking.rabbitmq()
+    await asyncio.sleep(0)
+    await looking.close()
+    assert lease.closed
