@@ -9,8 +9,9 @@ from dataclasses import replace
 
 import pytest
 
-from chatlab import Lab, doctor, readiness
-from chatlab.journal import Delivered
+from chatlab import doctor, readiness
+from chatlab.errors import WaitTimeout
+from chatlab.lab.chats import GroupChat, PrivateChat
 from chatlab.settings import Settings
 
 
@@ -27,20 +28,17 @@ def test_a_machine_that_works_is_ready(lease: object) -> None:
     assert done.returncode == 0
 
 
-def test_both_chats_are_really_played(
-    lease: object, lab_settings: Settings, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("chat", [PrivateChat, GroupChat])
+def test_a_message_that_does_not_arrive_is_red(
+    chat: type, lease: object, lab_settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: set[tuple[str, str]] = set()
-    close = Lab.close
+    def nothing_comes(self: object, what: object, timeout: float) -> None:
+        raise WaitTimeout("The message has not come.")
 
-    def look_and_close(lab: Lab) -> None:
-        facts = lab.journal.facts(Delivered)
-        seen.update((fact.user, fact.message.to) for fact in facts)
-        close(lab)
-
-    monkeypatch.setattr(Lab, "close", look_and_close)
-    readiness.play(lab_settings)
-    assert {("bob", "bob"), ("bob", "class")} <= seen
+    monkeypatch.setattr(doctor, "CHECKS", ())
+    monkeypatch.setattr(chat, "wait_for", nothing_comes)
+    found = readiness.of_machine(lab_settings)
+    assert found.line.startswith("chatlab doctor: NOT READY | trial: The message has not come.")
 
 
 def test_where_messages_do_not_get_through_the_line_is_red(

@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib
 import json
 import logging
+import os
 import subprocess
 import sys
 import time
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,17 @@ from chatlab.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 SWITCH = ROOT / "chatlab/jupyter/look/chatlab.json"
+
+
+@pytest.fixture
+def terminal() -> Iterator[None]:
+    """Standard input that stays silent and never ends, as Jupyter's terminal is."""
+    kept, (read, write) = os.dup(0), os.pipe()
+    os.dup2(read, 0)
+    yield
+    os.dup2(kept, 0)
+    for number in (kept, read, write):
+        os.close(number)
 
 
 @pytest.fixture
@@ -41,7 +54,7 @@ class App:
 
 
 def test_jupyter_starts_the_services_detached_and_in_a_log(
-    python: Path, monkeypatch: pytest.MonkeyPatch
+    python: Path, terminal: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun: list[subprocess.Popen[bytes]] = []
     start = warm.start
