@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from playwright.sync_api import Page, expect
 
 from chatlab import Lab
+from chatlab.jupyter import LOOK
 from chatlab.settings import Settings
 
 if TYPE_CHECKING:
@@ -48,3 +49,11 @@ def test_the_queues_of_an_open_lab_are_seen_from_the_launcher(
         page.screenshot(path=artifacts / "launcher-queue.png")
         bob.online()
         assert [m.body for m in bob.group("sd").wait(2)] == ["one", "two"]
+
+
+def test_later_versions_of_rabbitmqs_page_are_signed_in_too(page: Page) -> None:
+    """What 3.12 to 4.3 ask, in place of the cookie that the page above looks for."""
+    page.set_content("<script>function has_auth_credentials() { return false }</script>")
+    page.add_script_tag(content=(LOOK / "page.js").read_text())
+    assert page.evaluate("has_auth_credentials()") is True
+    assert page.evaluate("authorization_header()") == ""
