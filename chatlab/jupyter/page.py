@@ -117,7 +117,8 @@ class Page(RequestHandler):
             self.set_header("Cache-Control", "no-store")
             note = OF_ALL
             if self.looking.settings.rabbitmq_url:
-                note = OF_ONES_OWN.format(host=rabbitmq.host)
+                host = urlsplit(rabbitmq.management_url).hostname
+                note = OF_ONES_OWN.format(host=host)
             body = with_script(body, note)
         self.finish(body)
 

@@ -140,7 +140,8 @@ async def test_the_page_gets_the_script_and_no_secret() -> None:
 async def test_a_rabbitmq_of_ones_own_is_named() -> None:
     own = Settings(rabbitmq_url="amqp://x:y@127.0.0.1", management_url="http://127.0.0.1")
     async with serving(Broker()) as port:
-        answer = await ask(Looked(address(port), own))
+        there = replace(address(port), host="elsewhere")  # AMQP may be on another host
+        answer = await ask(Looked(there, own))
     assert b"Your RabbitMQ at 127.0.0.1" in answer.body
 
 
