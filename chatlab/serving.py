@@ -158,6 +158,6 @@ def _replaced(lab: str) -> ChatlabError:
 def _abandoned() -> ChatlabError:
     return ServiceUnavailable(
         "The supervisor of the private brokers is gone, and its Redis with it.",
-        "This chat server has ended.",
+        "This chat server has ended, and what waited in that Redis is lost.",
         "Start it again: chatlab server.",
     )
