@@ -251,6 +251,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return INTERRUPTED
+    finally:
+        logs.end()
 
 
 def _settings(options: argparse.Namespace) -> Settings:

@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import math
+import shlex
 import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
@@ -94,7 +95,7 @@ async def _serve(settings: Settings, options: argparse.Namespace, ending: Ending
             lab=here.lab,
         )
         try:
-            await serve(settings, plan, ending, partial(_say, settings, options, plan))
+            await serve(settings, plan, ending, partial(_say, options, plan))
         except Taken as error:
             raise _replaced(here.lab) from error
 
@@ -125,19 +126,17 @@ def _on_event(settings: Settings, ending: Ending, service: str, state: str) -> N
         log.warning("supervisor gone", why="this Redis is not its own: going on")
 
 
-def _say(
-    settings: Settings, options: argparse.Namespace, plan: Plan, address: ServerAddress
-) -> None:
+def _say(options: argparse.Namespace, plan: Plan, address: ServerAddress) -> None:
     """Where it serves, and what to type."""
     how = "with TLS" if address.certificate else "without TLS"
-    client = ["chatlab client"]
+    client = ["chatlab", "client"]
     if options.config is not None:
-        client.append(f"--config {options.config}")
+        client += ["--config", str(options.config)]
     if options.lab is not None:
-        client.append(f"--lab {options.lab}")
+        client += ["--lab", options.lab]
     lines = [
         f"The chat server of the lab {plan.lab} serves at {address} ({plan.backend}, {how}).",
-        f"On this computer, type in another terminal:  {' '.join(client)}",
+        f"On this computer, type in another terminal:  {shlex.join(client)}",
         f'or in a notebook:  Lab.join("{plan.lab}")',
     ]
     if plan.backend in IN_MEMORY:

@@ -295,9 +295,13 @@ class PrivateChat(pb_grpc.PrivateChatServiceServicer):
                 stream.window.quiet = True
         await self._until(self._acknowledged, min(until, loop.time() + ACK_SECONDS))
         self.closing = True
-        await self._until(lambda: not any(stream.posting for stream in self._all()), until)
+        await self._until(self._stored, until)
         self.end_all()
-        await self._until(lambda: not self._tasks, until)
+        await self._until(lambda: not self._tasks, until)  # mailboxes are let go
+
+    def _stored(self) -> bool:
+        """Whether nothing that was read is still under way."""
+        return not self._tasks and not any(stream.posting for stream in self._all())
 
     def _acknowledged(self) -> bool:
         """Whether the clients have acknowledged all that they were handed."""

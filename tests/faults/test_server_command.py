@@ -189,6 +189,7 @@ async def test_while_its_redis_hangs_a_drain_is_bounded_and_a_second_signal_ends
             await asyncio.sleep(0.2)
             short.process.terminate()
             assert await short.ended() == 0
+            assert short.events("stopped")[0]["unfinished"] is True
             long.process.terminate()
             await long.event("draining")
             assert long.process.returncode is None
