@@ -117,6 +117,11 @@ class _Window:
         return self.handed - self.acked
 
     @property
+    def settled(self) -> bool:
+        """Whether all is acknowledged, and nothing is about to be handed out."""
+        return not (len(self) or self.looking or self.offered)
+
+    @property
     def room(self) -> tuple[int, int]:
         """How many messages and bytes may be handed out now."""
         size = wire.WINDOW_BYTES - self.bytes
@@ -306,7 +311,7 @@ class PrivateChat(pb_grpc.PrivateChatServiceServicer):
     def _acknowledged(self) -> bool:
         """Whether the clients have acknowledged all that they were handed."""
         windows = (stream.window for stream in self._all())
-        return not any(window is not None and len(window) for window in windows)
+        return all(window is None or window.settled for window in windows)
 
     async def _until(self, condition: Callable[[], bool], when: float) -> None:
         with suppress(TimeoutError):
@@ -429,6 +434,7 @@ class PrivateChat(pb_grpc.PrivateChatServiceServicer):
             if batch is not None:
                 window.add(batch)
             elif not window.reached:
+                self._ebbed.set()
                 await window.changed.wait()
                 continue
             await context.write(wire.frame_of(batch, window.take_reached()))

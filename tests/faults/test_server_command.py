@@ -90,7 +90,7 @@ async def test_what_was_confirmed_is_there_after_a_kill_and_a_retry_is_stored_on
         await bob.wait_for(301)
         await bob.client.close()
         assert bob.bodies == [*(str(n) for n in range(300)), "new"]
-        second.process.terminate()
+        second.process.send_signal(signal.SIGHUP)  # its terminal is gone
         assert await second.ended() == 0
         (stopped,) = second.events("stopped")
         assert (stopped["stored"], stopped["duplicates"]) == (1, 1)

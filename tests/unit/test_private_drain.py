@@ -95,6 +95,27 @@ async def test_an_acknowledgement_that_was_read_is_stored() -> None:
         assert (state.acked, state.unacknowledged) == (1, 0)
 
 
+async def test_what_is_just_being_looked_up_is_handed_out_and_acknowledged() -> None:
+    store = Slow("fetch")
+    store.may_go_on.set()
+    async with rig(store) as r:
+        ana = await r.online("ana")
+        await ana.send("bob", "hola")
+        await until(lambda: all(window.settled for window in windows(r)))
+        store.begun.clear()
+        store.may_go_on.clear()
+        bob = await r.online("bob")
+        await store.begun.wait()
+        drain = await draining(r)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        store.may_go_on.set()
+        await drain
+        assert bob.bodies == ["hola"]
+        (state,) = [one for one in await store.state() if one.user == "bob"]
+        assert (state.acked, state.unacknowledged) == (1, 0)
+
+
 async def test_while_the_acknowledgements_come_in_messages_are_taken_and_not_handed_out() -> (
     None
 ):
