@@ -143,6 +143,10 @@ async def test_its_redis_killed_and_back_it_goes_on_and_no_secret_is_in_its_log(
         sessions = [
             dict(person.client._connection._metadata)[SESSION_KEY] for person in (ana, bob)
         ]
+        guess = redis.url.replace("hush", "guess")
+        wrong = replace(t.settings, redis_url=guess, lab=new_lab())
+        async with command(wrong) as refused:
+            assert await refused.ended() == 1
         await redis.kill()
         await one.event("store away")
         (receipt,) = await ana.send("bob", "nowhere")
@@ -161,8 +165,10 @@ async def test_its_redis_killed_and_back_it_goes_on_and_no_secret_is_in_its_log(
     for event in ("store away", "store back", "not renewed", "renewed again", "stopped"):
         assert len(one.events(event)) == 1, event
     assert one.events("serving")[0]["tls"] is True
-    everything = "\n".join([*one.said, *one.errors])
+    assert len(refused.complaint) == 3
+    everything = "\n".join([*one.said, *one.errors, *refused.said, *refused.errors])
     hidden = [SECRET, "a-wrong-secret", "a-wrong-door", "the body", lab_secret, password]
+    hidden += [password.replace("hush", "guess"), wrong.redis_url]
     hidden += [quote(password, safe=""), redis.url, t.place.rabbitmq.password, *sessions]
     assert [secret for secret in hidden if secret in everything] == []
 
@@ -195,6 +201,7 @@ async def test_while_its_redis_hangs_a_drain_is_bounded_and_a_second_signal_ends
             assert long.process.returncode is None
             long.process.send_signal(signal.SIGINT)
             assert await long.ended() == 0
+            assert long.events("stopped")[0]["unfinished"] is True  # nor for Redis' answer
         finally:
             redis.process.send_signal(signal.SIGCONT)
         for task in tasks:
