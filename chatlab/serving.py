@@ -53,8 +53,13 @@ def server(settings: Settings, options: argparse.Namespace) -> int:
         Taken: another server has taken the place of this one.
     """
     settings = _chosen(settings, options)
-    check_host(settings.server_host, settings.lab_secret)  # before brokers are started
-    until_signalled(options.drain, partial(_serve, settings, options))
+    try:
+        check_host(settings.server_host, settings.lab_secret)  # before brokers are started
+        until_signalled(options.drain, partial(_serve, settings, options))
+    except ChatlabError as error:
+        if logs.is_json():  # who reads the log misses the three lines
+            log.error("failed", what=error.what, effect=error.effect, todo=error.todo)
+        raise
     return 0
 
 

@@ -103,6 +103,7 @@ async def test_a_port_that_is_taken_is_said_in_three_lines() -> None:
             assert await second.ended() == 1
     assert len(second.complaint) == 3
     assert f"127.0.0.1:{port} is taken" in second.complaint[0]
+    assert second.events("failed")[0]["what"] == second.complaint[0]
     assert second.said == []
 
 

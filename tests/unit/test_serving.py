@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,7 +21,12 @@ def no_brokers(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(serving.place, "enter", never)
     monkeypatch.setattr(cli.logs, "begin", lambda *_: None)
-    monkeypatch.setattr(Settings, "load", lambda file=None: Settings(server_port=4711))
+    real = Settings.load
+
+    def load(file: Path | None = None) -> Settings:
+        return real({}, file) if file else Settings(server_port=4711)
+
+    monkeypatch.setattr(Settings, "load", load)
 
 
 @pytest.mark.parametrize(
@@ -45,6 +51,17 @@ def test_what_cannot_be_is_refused_before_anything_is_started(
     assert effect.startswith("Nothing was")
 
 
+def test_the_file_that_is_named_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "my chat.toml"
+    assert cli.main(["server", "--config", str(file)]) == 1
+    assert f"{file} cannot be read" in capsys.readouterr().err
+    file.write_text('server_host = "192.0.2.7"\n')
+    assert cli.main(["server", "--config", str(file)]) == 1
+    assert "192.0.2.7 without a lab secret" in capsys.readouterr().err
+
+
 def options(*words: str) -> Any:
     """As the command line gives them."""
     found: list[Any] = []
@@ -52,6 +69,7 @@ def options(*words: str) -> Any:
     taken = cli.Command("server", "", lambda s, o: found.append(o) or 0, command.arguments)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cli, "COMMANDS", (taken,))
+        patch.setattr(Settings, "load", lambda file=None: Settings())
         assert cli.main(["server", *words]) == 0
     return found[0]
 
