@@ -22,8 +22,8 @@ import asyncio
 import math
 import shlex
 import sys
-from collections.abc import Callable
-from contextlib import AsyncExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 
@@ -78,10 +78,11 @@ def _chosen(settings: Settings, options: argparse.Namespace) -> Settings:
 
 async def _serve(settings: Settings, options: argparse.Namespace, ending: Ending) -> None:
     async with AsyncExitStack() as stack:
-        entering = asyncio.create_task(
-            stack.enter_async_context(place.enter(settings, _progress(stack)))
-        )
-        await either(entering, ending.asked)
+        with _progress() as progress:
+            entering = asyncio.create_task(
+                stack.enter_async_context(place.enter(settings, progress))
+            )
+            await either(entering, ending.asked)
         if not entering.done():
             entering.cancel()
             await asyncio.wait([entering])
@@ -105,10 +106,13 @@ async def _serve(settings: Settings, options: argparse.Namespace, ending: Ending
             raise _replaced(here.lab) from error
 
 
-def _progress(stack: AsyncExitStack) -> Callable[[Progress], None]:
+@contextmanager
+def _progress() -> Iterator[Callable[[Progress], None]]:
     """Says what a start waits for, as the log is written."""
     if not logs.is_json():
-        return stack.enter_context(ProgressLine(sys.stderr))
+        with ProgressLine(sys.stderr) as line:
+            yield line
+        return
     shown = ""
 
     def say(progress: Progress) -> None:
@@ -117,7 +121,7 @@ def _progress(stack: AsyncExitStack) -> Callable[[Progress], None]:
             log.info("waiting", service=progress.service, why=progress.text)
         shown = progress.text
 
-    return say
+    yield say
 
 
 def _on_event(settings: Settings, ending: Ending, service: str, state: str) -> None:
