@@ -22,8 +22,8 @@ import asyncio
 import math
 import shlex
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 
@@ -53,13 +53,8 @@ def server(settings: Settings, options: argparse.Namespace) -> int:
         Taken: another server has taken the place of this one.
     """
     settings = _chosen(settings, options)
-    try:
-        check_host(settings.server_host, settings.lab_secret)  # before brokers are started
-        until_signalled(options.drain, partial(_serve, settings, options))
-    except ChatlabError as error:
-        if logs.is_json():  # who reads the log misses the three lines
-            log.error("failed", what=error.what, effect=error.effect, todo=error.todo)
-        raise
+    check_host(settings.server_host, settings.lab_secret)  # before brokers are started
+    until_signalled(options.drain, partial(_serve, settings, options))
     return 0
 
 
@@ -76,6 +71,18 @@ def _chosen(settings: Settings, options: argparse.Namespace) -> Settings:
     return found
 
 
+@asynccontextmanager
+async def _failure_in_log() -> AsyncIterator[None]:
+    """Who reads the log does not read the three lines of an error."""
+    try:
+        yield
+    except ChatlabError as error:
+        if logs.is_json():
+            log.error("failed", what=error.what, effect=error.effect, todo=error.todo)
+        raise
+
+
+@_failure_in_log()
 async def _serve(settings: Settings, options: argparse.Namespace, ending: Ending) -> None:
     async with AsyncExitStack() as stack:
         with _progress() as progress:
@@ -101,7 +108,7 @@ async def _serve(settings: Settings, options: argparse.Namespace, ending: Ending
             lab=here.lab,
         )
         try:
-            await serve(settings, plan, ending, partial(_say, options, plan))
+            await serve(settings, plan, ending, partial(_say, settings, options, plan))
         except Taken as error:
             raise _replaced(here.lab) from error
 
@@ -135,7 +142,9 @@ def _on_event(settings: Settings, ending: Ending, service: str, state: str) -> N
         log.warning("supervisor gone", why="this Redis is not its own: going on")
 
 
-def _say(options: argparse.Namespace, plan: Plan, address: ServerAddress) -> None:
+def _say(
+    settings: Settings, options: argparse.Namespace, plan: Plan, address: ServerAddress
+) -> None:
     """Where it serves, and what to type."""
     how = "with TLS" if address.certificate else "without TLS"
     client = ["chatlab", "client"]

@@ -88,7 +88,7 @@ HERE = ServerAddress(host="127.0.0.1", port=4711)
 
 def said(capsys: pytest.CaptureFixture[str], store: str, *words: str) -> str:
     plan = Plan(backend=store, redis=RedisAddress(host="h", port=1), lab="here")
-    serving._say(options(*words), plan, HERE)
+    serving._say(Settings(), options(*words), plan, HERE)
     return capsys.readouterr().out
 
 
