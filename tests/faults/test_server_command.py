@@ -96,8 +96,12 @@ async def test_what_was_confirmed_is_there_after_a_kill_and_a_retry_is_stored_on
         assert (stopped["stored"], stopped["duplicates"]) == (1, 1)
 
 
-async def test_a_port_that_is_taken_is_said_in_three_lines() -> None:
-    async with town(new_lab()) as t, t.server() as one:
+async def test_it_says_what_to_type_and_a_port_that_is_taken_in_three_lines() -> None:
+    async with town(new_lab()) as t, t.server("--lab", t.settings.lab) as one:
+        said = "\n".join(one.said)
+        assert f"lab {t.settings.lab} serves at 127.0.0.1:" in said and "without TLS" in said
+        assert f"chatlab client --lab {t.settings.lab}\n" in said
+        assert f'Lab.join("{t.settings.lab}")\n' in said
         port = one.address.rpartition(":")[2]
         async with command(t.settings, "--port", port) as second:
             assert await second.ended() == 1

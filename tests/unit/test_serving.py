@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from chatlab import cli, serving
-from chatlab.private.server import Ending, Plan
-from chatlab.services.addresses import RedisAddress, ServerAddress
+from chatlab.private.server import Ending
 from chatlab.settings import Settings
 
 
@@ -32,7 +31,6 @@ def no_brokers(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("options", "says", "todo"),
     [
-        (["--host", "192.0.2.1"], "192.0.2.1 without a lab secret", "CHATLAB_LAB_SECRET"),
         (["--host", "0.0.0.0"], "does not bind to 0.0.0.0", "one address of this machine"),
         (["--port", "65536"], "no port 65536", "up to 65535"),
         (["--port", "-1"], "no port -1", "up to 65535"),
@@ -57,9 +55,9 @@ def test_the_file_that_is_named_is_read(
     file = tmp_path / "my chat.toml"
     assert cli.main(["server", "--config", str(file)]) == 1
     assert f"{file} cannot be read" in capsys.readouterr().err
-    file.write_text('server_host = "192.0.2.7"\n')
+    file.write_text('server_host = "0.0.0.0"\n')
     assert cli.main(["server", "--config", str(file)]) == 1
-    assert "192.0.2.7 without a lab secret" in capsys.readouterr().err
+    assert "does not bind to 0.0.0.0" in capsys.readouterr().err
 
 
 def options(*words: str) -> Any:
@@ -81,24 +79,6 @@ def test_options_win_over_settings_and_what_is_not_said_stays() -> None:
         given, options("--host", "127.0.0.2", "--port", "0", "--lab", "there")
     )
     assert (chosen.server_host, chosen.server_port, chosen.lab) == ("127.0.0.2", 0, "there")
-
-
-HERE = ServerAddress(host="127.0.0.1", port=4711)
-
-
-def said(capsys: pytest.CaptureFixture[str], store: str, *words: str) -> str:
-    plan = Plan(backend=store, redis=RedisAddress(host="h", port=1), lab="here")
-    serving._say(Settings(), options(*words), plan, HERE)
-    return capsys.readouterr().out
-
-
-def test_it_says_where_it_serves_and_what_to_type(capsys: pytest.CaptureFixture[str]) -> None:
-    text = said(capsys, "mailbox-redis")
-    assert "lab here serves at 127.0.0.1:4711 (mailbox-redis, without TLS)" in text
-    assert "chatlab client\n" in text and 'Lab.join("here")' in text
-    text = said(capsys, "mailbox-memory", "--lab", "here", "--config", "my chat.toml")
-    assert "chatlab client --config 'my chat.toml' --lab here\n" in text
-    assert "gone when it ends" in text
 
 
 async def test_without_its_supervisor_it_ends_only_if_that_runs_its_redis() -> None:
