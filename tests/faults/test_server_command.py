@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import signal
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
@@ -66,6 +67,36 @@ async def test_told_to_stop_amid_a_stream_it_drains_and_the_clients_go_to_the_ot
         assert stopped["stored"] >= STREAM // 4
         # What it had stored it also answered, and what it had handed out was acknowledged.
         assert last["duplicates"] == 0
+        assert list(t.rig.journal.facts(Discarded)) == []
+
+
+@pytest.mark.soak
+async def test_servers_replaced_one_by_one_many_times_lose_and_double_nothing() -> None:
+    async with town(new_lab()) as t, AsyncExitStack() as stack:
+        await t.account("ana", "bob")
+        serving = await stack.enter_async_context(t.server())
+        ana, bob = await t.online("ana"), await t.online("bob")
+        sent, done = 0, asyncio.Event()
+
+        async def stream() -> None:
+            nonlocal sent
+            while not done.is_set():
+                receipts = await ana.send("bob", *map(str, range(sent, sent + AT_A_TIME)))
+                assert {receipt.outcome for receipt in receipts} == {"confirmed"}
+                sent += AT_A_TIME
+
+        sending = asyncio.create_task(stream())
+        for _ in range(8):
+            following = await stack.enter_async_context(t.server())
+            await bob.wait_for(len(bob.shown) + 200)
+            serving.process.terminate()
+            assert await serving.ended() == 0
+            serving = following
+        done.set()
+        await sending
+        await bob.wait_for(sent)
+        await bob.client.close()
+        assert bob.bodies == [str(n) for n in range(sent)]
         assert list(t.rig.journal.facts(Discarded)) == []
 
 
