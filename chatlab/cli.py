@@ -265,7 +265,13 @@ COMMANDS = (
     Command("rerun", "does its verdict repeat?", commands.rerun, commands.rerun_arguments),
     Command("list", "list the scenarios", commands.shipped),
     Command("server", "serve private chats to chatlab client", server, _server_arguments),
-    Command("stage", "show a lab to a class: chats, queues, faults", stage, _stage_arguments),
+    Command(
+        "stage",
+        "show a lab to a class: chats, queues, faults",
+        stage,
+        _stage_arguments,
+        logs=False,  # Voilà has its own
+    ),
     Command("bench", "measure against the bare libraries", bench, _bench_arguments),
 )
 
@@ -294,6 +300,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return INTERRUPTED
+    finally:
+        logs.end()
 
 
 def _settings(options: argparse.Namespace) -> Settings:
