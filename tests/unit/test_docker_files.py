@@ -70,7 +70,7 @@ def test_hadolint_finds_nothing_in_the_dockerfile() -> None:
     [
         ("ARG BASE=debian:13-slim\nFROM ${BASE}", "FROM debian", "DL3006"),
         ("--no-install-recommends", "", "DL3015"),
-        ("pip install --no-deps --editable .", "pip install grpcio", "DL3013"),
+        ("pip install --no-deps .", "pip install grpcio", "DL3013"),
         ("USER ${NB_UID}", "USER root", "DL3002"),
         ('ENTRYPOINT ["tini", "-s", "--", "entry"]', "ENTRYPOINT entry", "DL3025"),
     ],
