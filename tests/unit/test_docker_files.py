@@ -248,6 +248,13 @@ def test_scripts_of_the_image_are_executable() -> None:
         assert os.access(ROOT / name, os.X_OK)
 
 
+def test_scripts_keep_their_line_ends_on_windows() -> None:
+    """``/bin/sh\\r`` is no program."""
+    scripts = ("docker/entry", "docker/healthy.py", ".ci/venv")
+    told = run("git", "-C", ROOT, "check-attr", "eol", "--", *scripts).stdout
+    assert told == "".join(f"{name}: eol: lf\n" for name in scripts)
+
+
 # --- compose.yaml ---------------------------------------------------------------------------
 
 
