@@ -439,7 +439,7 @@ def test_the_dev_container_fits_the_image(dev_container: dict[str, Any]) -> None
     assert [str(port) for port in dev_container["forwardPorts"]] == instructions("EXPOSE")
     assert set(dev_container["portsAttributes"]) == set(instructions("EXPOSE"))
     # Its entry point is not run there: what it does is done when somebody attaches.
-    assert " || entry " in dev_container["postAttachCommand"]["JupyterLab"]
+    assert " || entry jupyter lab " in dev_container["postAttachCommand"]["JupyterLab"]
     assert instructions("ENTRYPOINT")[-1].endswith('"entry"]')
     python = dev_container["customizations"]["vscode"]["settings"][
         "python.defaultInterpreterPath"
