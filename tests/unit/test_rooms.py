@@ -30,7 +30,7 @@ ROOMS = [
     "experiments",
     "lab",
     "checkers plots",
-    "insults",
+    "insults hosting",
     "private groups",
     "discovery",
     "client",
