@@ -43,7 +43,7 @@ class Keys:
     password: str = field(repr=False)
     lab_secret: str = field(repr=False)
     #: Of the doors; empty: there were none yet.
-    ports: Sequence[int] = ()
+    ports: Sequence[int] = field(default_factory=list)
 
 
 def file_of(settings: Settings) -> Path:

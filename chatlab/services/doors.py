@@ -9,8 +9,8 @@ Who one is, the broker asks, by an account made for guests (``guests.py``). Whoe
 finish the handshake in time is sent away; a connection counts from its first packet on, so that
 no more than :data:`CONNECTIONS` are held open, and further ones wait in the system's own queue.
 Each direction reads on only when what it read has been taken, so memory is bounded. TLS cannot
-close one direction alone (RFC 8446 could, asyncio does not): when the other computer closes,
-both are over; when the broker closes, what it said last still arrives.
+close one direction alone (RFC 8446 could, asyncio does not): when either end closes, both
+are over, and what it had said before still arrives.
 
 A door would also let in whoever knows a password that everybody knows. So :func:`check_locked`
 tries those first, and there is no door to a broker that takes one.
@@ -40,8 +40,8 @@ CONNECTIONS = 1_000
 HANDSHAKE_SECONDS = 5.0
 #: A broker that has not taken a connection by then is not there.
 CONNECT_SECONDS = 5.0
-#: Saying goodbye takes no longer.
-CLOSE_SECONDS = 1.0
+#: What is on its way when a connection ends gets so long.
+CLOSE_SECONDS = 5.0
 #: After an accept that failed (no file descriptor left), before the next one.
 PAUSE_SECONDS = 0.1
 #: Bytes read at once; each direction holds a few times as many.
@@ -114,6 +114,7 @@ class Door:
         await asyncio.gather(*tasks, return_exceptions=True)
         if self._listening is not None:
             self._listening.close()
+        await asyncio.sleep(0)  # the loop closes what was aborted
 
     async def _accept(self, listening: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -143,7 +144,7 @@ class Door:
             try:
                 inside = await self._connect()
             except (OSError, ServiceUnavailable):
-                await _part(outside[1])
+                outside[1].transport.abort()
                 return
             await _join(outside, inside)
 
@@ -181,40 +182,36 @@ _Ends = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 async def _join(outside: _Ends, inside: _Ends) -> None:
-    """Pass on both ways until one of them ends; what is on its way then may still arrive."""
+    """Pass on both ways until one end closes; what it had said by then still arrives."""
     both = [
         asyncio.create_task(_pass(outside[0], inside[1])),
         asyncio.create_task(_pass(inside[0], outside[1])),
     ]
     try:
-        _, going = await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-        if going:
-            await asyncio.wait(going, timeout=CLOSE_SECONDS)
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.gather(_part(outside[1]), _part(inside[1]))
     finally:
         for task in both:
             task.cancel()
+        for _, writer in (outside, inside):
+            writer.transport.abort()
         await asyncio.gather(*both, return_exceptions=True)
-        await asyncio.gather(_part(outside[1]), _part(inside[1]))
 
 
 async def _pass(source: asyncio.StreamReader, to: asyncio.StreamWriter) -> None:
-    """All that comes, and its end."""
+    """All that comes."""
     with contextlib.suppress(OSError):
         while data := await source.read(CHUNK_BYTES):
             to.write(data)
             await to.drain()
-        if to.can_write_eof():
-            to.write_eof()
 
 
 async def _part(writer: asyncio.StreamWriter) -> None:
-    """Close, with what was written; at once when the other end does not take it."""
-    try:
+    """Close when what was written has been taken; wait no longer than that may take."""
+    with contextlib.suppress(OSError):  # a time-out is one, too
         async with asyncio.timeout(CLOSE_SECONDS):
             writer.close()
             await writer.wait_closed()
-    except OSError:  # a time-out is one, too
-        writer.transport.abort()
 
 
 # -- what must not be found behind a door
