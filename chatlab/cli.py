@@ -13,13 +13,14 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from chatlab import __version__, commands
+from chatlab import __version__, commands, logs
 from chatlab.errors import ChatlabError, InvalidInput
 from chatlab.services.progress import ProgressLine
-from chatlab.settings import Settings
+from chatlab.settings import Settings, default_environ
 from chatlab.tables import Table
 
 #: Exit status of a program that the user interrupted: 128 + SIGINT.
@@ -34,6 +35,8 @@ class Command:
     help: str
     run: Callable[[Settings, argparse.Namespace], int]
     arguments: Callable[[argparse.ArgumentParser], object] = lambda parser: None
+    #: Whether its log goes to standard error.
+    logs: bool = True
 
 
 def up(settings: Settings, options: argparse.Namespace) -> int:
@@ -105,6 +108,53 @@ def doctor(settings: Settings, options: argparse.Namespace) -> int:
     return 1 if wrong else 0
 
 
+def server(settings: Settings, options: argparse.Namespace) -> int:
+    """Serve the private chats until Ctrl-C."""
+    # Said in three lines; gRPC's own are none of a log's, and it looks when it is imported.
+    default_environ("GRPC_VERBOSITY", "NONE")
+    from chatlab import serving
+
+    return serving.server(settings, options)
+
+
+def _server_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--host", metavar="ADDR", help="an address of this computer")
+    parser.add_argument("--port", type=int, metavar="N", help="0: any free one")
+    parser.add_argument(
+        "--store",
+        choices=("mailbox-redis", "mailbox-memory"),
+        default="mailbox-redis",
+        help="where messages wait (mailbox-redis)",
+    )
+    parser.add_argument("--tls", action="store_true", help="on loopback, too")
+    parser.add_argument("--lab", metavar="NAME", help="whom it serves (chat)")
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="settings, instead of chatlab.toml"
+    )
+    parser.add_argument(
+        "--drain",
+        type=float,
+        default=5.0,
+        metavar="SECONDS",
+        help="when told to stop, finish what has begun for at most so long (5)",
+    )
+    _log_arguments(parser)
+
+
+def _log_arguments(parser: argparse.ArgumentParser) -> None:
+    # No defaults: they stand before and after the name of a command.
+    missing: Any = argparse.SUPPRESS
+    parser.add_argument(
+        "--log-level", choices=logs.LEVELS, default=missing, help="say at least this (warning)"
+    )
+    parser.add_argument(
+        "--log-format",
+        choices=logs.FORMATS,
+        default=missing,
+        help="auto: words in a terminal, else JSON",
+    )
+
+
 def stage(settings: Settings, options: argparse.Namespace) -> int:
     """Show the stage on a page of its own, until Ctrl-C."""
     from chatlab import lecture
@@ -171,6 +221,7 @@ COMMANDS = (
     Command("replay", "show a kept run", commands.replay, commands.replay_arguments),
     Command("rerun", "does its verdict repeat?", commands.rerun, commands.rerun_arguments),
     Command("list", "list the scenarios", commands.shipped),
+    Command("server", "serve private chats to chatlab client", server, _server_arguments),
     Command("stage", "show a lab to a class: chats, queues, faults", stage, _stage_arguments),
     Command("bench", "measure against the bare libraries", bench, _bench_arguments),
 )
@@ -182,6 +233,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="chatlab", description="A laboratory for communication patterns."
     )
     parser.add_argument("--version", action="version", version=f"chatlab {__version__}")
+    _log_arguments(parser)
     choice = parser.add_subparsers(metavar="COMMAND", required=True)
     for command in COMMANDS:
         one = choice.add_parser(command.name, help=command.help, description=command.help)
@@ -190,12 +242,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     chosen: Command = options.command
     try:
-        return chosen.run(Settings.load(), options)
+        settings = _settings(options)
+        if chosen.logs:
+            logs.begin(settings, getattr(options, "log_format", "auto"))
+        return chosen.run(settings, options)
     except ChatlabError as error:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    settings = Settings.load(file=getattr(options, "config", None))
+    level = getattr(options, "log_level", settings.log_level)
+    return replace(settings, log_level=level)
 
 
 def status_tables(found: Mapping[str, Any]) -> Iterator[Table]:

@@ -23,6 +23,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from chatlab import logs
 from chatlab.errors import NotPossible
 from chatlab.services.machine import is_loopback
 from chatlab.settings import Settings
@@ -33,6 +34,8 @@ LAB_SECRET_KEY = "chatlab-lab-secret-bin"  # noqa: S105 (a name, not a secret)
 NOT_ADMITTED_KEY = "chatlab-not-admitted"
 #: Open to all.
 HEALTH = "/grpc.health.v1.Health/"
+
+log = logs.of(__name__)
 
 Metadata = tuple[tuple[str, str | bytes], ...]
 
@@ -134,6 +137,7 @@ def _refusal(what: str) -> Any:
     """A handler that answers any kind of call with UNAUTHENTICATED."""
 
     async def refuse(_: object, context: Any) -> None:
+        log.warning("refused", why=what, peer=context.peer())
         marker = ((NOT_ADMITTED_KEY, "1"),)
         await context.abort(grpc.StatusCode.UNAUTHENTICATED, what, marker)
 

@@ -1,0 +1,163 @@
+"""The command ``chatlab server``: a chat server in its own process, until it is told to stop.
+
+It enters the place of the lab (:mod:`chatlab.services.place`: its brokers are started when
+they are not running), serves, and lists itself in the name server, where the clients find it.
+Of ``mailbox-redis`` any number may serve one lab, each at a port of its own: the clients of
+one that ends go to another. What is stored is in Redis, and outlives all of them.
+
+It goes on while Redis is away; its clients are told so and come back by themselves. It ends
+
+- when it is told to, by SIGTERM, SIGINT or SIGHUP: it drains, see
+  :mod:`chatlab.private.server`; status 0;
+- when another one with mailboxes in memory has taken its place, because nobody would find it
+  any more; status 1;
+- when the supervisor that runs its Redis is gone, and so its Redis; status 1. With a Redis of
+  the user's own it goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import math
+import sys
+from collections.abc import Callable
+from contextlib import AsyncExitStack, suppress
+from dataclasses import replace
+from functools import partial
+
+from chatlab import logs
+from chatlab.backends import IN_MEMORY
+from chatlab.errors import ChatlabError, InvalidInput, ServiceUnavailable, Taken
+from chatlab.private.security import check_host
+from chatlab.private.server import Ending, Plan, either, serve, until_signalled
+from chatlab.services import place, urls
+from chatlab.services.addresses import ServerAddress
+from chatlab.services.progress import Progress, ProgressLine
+from chatlab.settings import Settings
+
+log = logs.of(__name__)
+
+
+def server(settings: Settings, options: argparse.Namespace) -> int:
+    """Serve until told to stop.
+
+    Args:
+        options: host, port, lab (None: as the settings say), store, tls, drain in seconds.
+
+    Raises:
+        InvalidInput: a port or a time that cannot be.
+        NotPossible: an address that needs a lab secret, and there is none.
+        ServiceUnavailable: the port is taken, or a broker cannot be had.
+        Taken: another server has taken the place of this one.
+    """
+    settings = _chosen(settings, options)
+    check_host(settings.server_host, settings.lab_secret)  # before brokers are started
+    until_signalled(options.drain, partial(_serve, settings, options))
+    return 0
+
+
+def _chosen(settings: Settings, options: argparse.Namespace) -> Settings:
+    """The settings with what the command line says instead."""
+    if not math.isfinite(options.drain) or options.drain < 0:
+        raise InvalidInput(f"A drain takes 0 seconds or more, not {options.drain:g}.")
+    said = {"server_host": options.host, "server_port": options.port, "lab": options.lab}
+    found = replace(settings, **{k: value for k, value in said.items() if value is not None})
+    if not 0 <= found.server_port <= 65535:
+        raise InvalidInput(
+            f"There is no port {found.server_port}.", todo="Choose one up to 65535, or 0."
+        )
+    return found
+
+
+async def _serve(settings: Settings, options: argparse.Namespace, ending: Ending) -> None:
+    async with AsyncExitStack() as stack:
+        entering = asyncio.create_task(
+            stack.enter_async_context(place.enter(settings, _progress(stack)))
+        )
+        await either(entering, ending.asked)
+        if not entering.done():
+            entering.cancel()
+            await asyncio.wait([entering])
+            return
+        here = entering.result()
+        logs.hide(here.redis.password, here.rabbitmq.password, here.rabbitmq.monitor_password)
+        if here.lease is not None:
+            here.lease.on_event = partial(_on_event, settings, ending)
+        plan = Plan(
+            backend=options.store,
+            redis=here.redis,
+            host=settings.server_host,
+            port=settings.server_port,
+            tls=options.tls,
+            drain_seconds=options.drain,
+            lab=here.lab,
+        )
+        try:
+            await serve(settings, plan, ending, partial(_say, settings, options, plan))
+        except Taken as error:
+            raise _replaced(here.lab) from error
+
+
+def _progress(stack: AsyncExitStack) -> Callable[[Progress], None]:
+    """Says what a start waits for, as the log is written."""
+    if not logs.is_json():
+        return stack.enter_context(ProgressLine(sys.stderr))
+    shown = ""
+
+    def say(progress: Progress) -> None:
+        nonlocal shown
+        if progress.text != shown:
+            log.info("waiting", service=progress.service, why=progress.text)
+        shown = progress.text
+
+    return say
+
+
+def _on_event(settings: Settings, ending: Ending, service: str, state: str) -> None:
+    """A broker of ours, or the supervisor, has changed."""
+    log.info("service", service=service, state=state)
+    if (service, state) != ("supervisor", "down"):
+        return
+    if urls.is_ours(settings, "redis"):
+        ending.fail(_abandoned())
+    else:
+        log.warning("supervisor gone", why="this Redis is not its own: going on")
+
+
+def _say(
+    settings: Settings, options: argparse.Namespace, plan: Plan, address: ServerAddress
+) -> None:
+    """Where it serves, and what to type."""
+    how = "with TLS" if address.certificate else "without TLS"
+    client = ["chatlab client"]
+    if options.config is not None:
+        client.append(f"--config {options.config}")
+    if options.lab is not None:
+        client.append(f"--lab {options.lab}")
+    lines = [
+        f"The chat server of the lab {plan.lab} serves at {address} ({plan.backend}, {how}).",
+        f"On this computer, type in another terminal:  {' '.join(client)}",
+        f'or in a notebook:  Lab.join("{plan.lab}")',
+    ]
+    if plan.backend in IN_MEMORY:
+        lines.append("What waits in its memory is gone when it ends.")
+    lines.append("Ctrl-C stops it.")
+    with suppress(OSError):  # nobody reads
+        print("\n".join(lines), flush=True)
+
+
+def _replaced(lab: str) -> ChatlabError:
+    return Taken(
+        f"Another chat server with mailboxes in memory has taken over the lab {lab}.",
+        "This one has ended, and what waited in its memory is gone.",
+        "For several servers at once: chatlab server --store mailbox-redis.",
+    )
+
+
+def _abandoned() -> ChatlabError:
+    return ServiceUnavailable(
+        "The supervisor of the private brokers is gone, and its Redis with it.",
+        "This chat server has ended.",
+        "Start it again: chatlab server.",
+    )
