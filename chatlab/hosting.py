@@ -16,13 +16,13 @@ killed and starts again is the same to those who were invited before.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from chatlab import logs
 from chatlab.amqp.limits import raise_file_limit
 from chatlab.errors import NotPossible, ServiceUnavailable
 from chatlab.private.keys import Keys, keep_ports, keys_of, server_context
@@ -37,7 +37,7 @@ from chatlab.services.place import Place
 from chatlab.services.ports import reserve
 from chatlab.settings import Settings
 
-log = logging.getLogger(__name__)
+log = logs.of(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +50,8 @@ class Hosted:
     doors: dict[str, int]
     #: None: nobody on another computer can be invited from here.
     invitation: Invitation | None = None
+    #: What no log may show.
+    secrets: tuple[str, ...] = field(default=(), repr=False)
 
     def write_invitation(self, path: Path) -> None:
         """Write the file that a client elsewhere needs, mode 0600.
@@ -66,10 +68,15 @@ class Hosted:
                 todo="Pass on the invitation that it uses.",
             )
         else:
-            raise NotPossible(
-                "An invitation is for other computers, and this server listens on loopback.",
-                todo="Give it an address of this computer: --host 192.0.2.1, for instance.",
-            )
+            raise nobody_to_invite()
+
+
+def nobody_to_invite() -> NotPossible:
+    """The error of an invitation to what listens on loopback."""
+    return NotPossible(
+        "An invitation is for other computers, and this server listens on loopback.",
+        todo="Give it an address of this computer: --host 192.0.2.1, for instance.",
+    )
 
 
 @asynccontextmanager
@@ -108,6 +115,7 @@ async def hosted(
             settings=settings,
             doors=dict(zip(NAMES, doors.ports, strict=True)) if doors else {},
             invitation=invite(place.lab, rabbitmq, redis, settings.lab_secret),
+            secrets=(keys.password, settings.lab_secret),
         )
     finally:
         keeping.cancel()
@@ -135,7 +143,7 @@ async def _open(settings: Settings, keys: Keys, place: Place, host: str, port: i
         with suppress(ServiceUnavailable):
             await doors.open(host, keys.ports)
             return doors
-        log.warning("another program has the ports of the doors; invitations change")
+        log.warning("doors elsewhere", why="another program has their ports", host=host)
     await doors.open(host, _free_ports())
     await asyncio.to_thread(keep_ports, settings, doors.ports)
     return doors

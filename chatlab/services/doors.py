@@ -20,19 +20,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import socket
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
+from chatlab import logs
 from chatlab.amqp.errors import AccessRefused, NotAllowed
 from chatlab.amqp.wire import Wire
 from chatlab.errors import NotPossible, ServiceUnavailable
 from chatlab.services.addresses import RabbitAddress, RedisAddress, join_host_port, trust
 
-log = logging.getLogger(__name__)
+log = logs.of(__name__)
 
 #: Most connections of one door at once.
 CONNECTIONS = 1_000
@@ -124,7 +124,7 @@ class Door:
                 connection, _ = await loop.sock_accept(listening)
             except OSError as error:
                 self._room.release()
-                log.warning("a connection was not accepted: %s", error)
+                log.warning("not accepted", why=str(error))
                 await asyncio.sleep(PAUSE_SECONDS)
                 continue
             task = loop.create_task(self._serve(connection))
@@ -135,7 +135,7 @@ class Door:
         self._passing.discard(task)
         self._room.release()
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("a connection through a door failed", exc_info=error)
+            log.error("connection failed", why=repr(error))
 
     async def _serve(self, connection: socket.socket) -> None:
         """Handshake, connect to the broker, and pass on until it is over."""
