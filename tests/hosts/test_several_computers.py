@@ -103,6 +103,8 @@ def settled(folder: Path) -> dict[str, str]:
         "PYTHONPATH": str(ROOT),
         "CHATLAB_FOLDER": str(folder),
         "CHATLAB_LEASE_SECONDS": "1.5",
+        # By these a lost connection is noticed: after 35 s and a minute by default.
+        "CHATLAB_KEEPALIVE_SECONDS": "3",
         "CHATLAB_HEARTBEAT_SECONDS": "3",
     }
 
