@@ -111,6 +111,8 @@ class _Window:
         self.looking = False
         #: Receiver -> the user's newest letter that it has acknowledged, not told yet.
         self.reached: dict[str, str] = {}
+        #: The latest acknowledgement on its way into the store; one at a time.
+        self.storing: asyncio.Task[None] | None = None
         self._batches: deque[Batch] = deque()
 
     def __len__(self) -> int:
@@ -415,7 +417,7 @@ class PrivateChat(pb_grpc.PrivateChatServiceServicer):
                 await _first_of(handing, self._take_acks(hold, window, context))
             finally:
                 # Not interrupted by a second cancellation: the mailbox must be let go.
-                await asyncio.shield(self._spawn(self._detach(hold)))
+                await asyncio.shield(self._spawn(self._detach(hold, window)))
 
     async def _hand_out(self, hold: Hold, window: _Window, context: Context) -> None:
         """Until the client left and has acknowledged all."""
@@ -456,7 +458,8 @@ class PrivateChat(pb_grpc.PrivateChatServiceServicer):
             if request.acked > window.acked:
                 done = window.ack(request.acked)
                 # Once begun it is finished, also when the stream ends meanwhile.
-                await asyncio.shield(self._spawn(self._store.ack(hold, *done)))
+                window.storing = self._spawn(self._store.ack(hold, *done))
+                await asyncio.shield(window.storing)
             window.leaving |= request.leaving
             if request.awaiting:
                 await self._say_reached(hold.user, request.awaiting, window)
@@ -494,7 +497,10 @@ class PrivateChat(pb_grpc.PrivateChatServiceServicer):
                 ]
             )
 
-    async def _detach(self, hold: Hold) -> None:
+    async def _detach(self, hold: Hold, window: _Window) -> None:
+        # The store refuses what a hold that was let go acknowledges.
+        if window.storing is not None:
+            await asyncio.wait([window.storing])
         with suppress(ChatlabError):  # the hold ends with the server's own lease
             await self._store.detach(hold)
 
