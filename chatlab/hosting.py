@@ -102,6 +102,7 @@ async def hosted(
     settings = replace(settings, lab_secret=settings.lab_secret or keys.lab_secret)
     check_host(host, settings.lab_secret)
     await check_name(host)
+    await check_locked(place.rabbitmq, place.redis)
     raise_file_limit()
     administrator = urls.administrator(settings, place.rabbitmq)
     rabbitmq, redis = await grant(place.rabbitmq, place.redis, administrator, keys.password)
@@ -134,7 +135,6 @@ def _is_open(rabbitmq: RabbitAddress, redis: RedisAddress) -> bool:
 
 async def _open(settings: Settings, keys: Keys, place: Place, host: str, port: int) -> Doors:
     """The doors, at the ports that are asked for; else at those of last time; else anywhere."""
-    await check_locked(place.rabbitmq, place.redis)
     doors = Doors(place.rabbitmq, place.redis, server_context(keys, host))
     if port:
         await doors.open(host, range(port + 1, port + 1 + len(NAMES)))

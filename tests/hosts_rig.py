@@ -103,7 +103,7 @@ class Computer:
 
 
 def _plain(host: str) -> str:
-    """An address as it was asked for: gRPC's sockets are of IPv6 (RFC 4291, section 2.5.5.2)."""
+    """As it was asked for: gRPC's sockets are of IPv6 (RFC 4291, section 2.5.5.2)."""
     return host.strip("[]").removeprefix("::ffff:")
 
 

@@ -12,8 +12,8 @@ Each direction reads on only when what it read has been taken, so memory is boun
 close one direction alone (RFC 8446 could, asyncio does not): when either end closes, both
 are over, and what it had said before still arrives.
 
-A door would also let in whoever knows a password that everybody knows. So :func:`check_locked`
-tries those first, and there is no door to a broker that takes one.
+A broker that takes a password that everybody knows would let in everybody. So
+:func:`check_locked` tries those first, and a lab with such a broker is not opened to others.
 """
 
 from __future__ import annotations
@@ -226,14 +226,14 @@ async def check_locked(rabbitmq: RabbitAddress, redis: RedisAddress) -> None:
     """
     if await _takes_guest(rabbitmq):
         raise NotPossible(
-            f"RabbitMQ at {rabbitmq.host}:{rabbitmq.port} lets guest/guest in, so no door to "
-            "it is opened for other computers.",
+            f"RabbitMQ at {rabbitmq.host}:{rabbitmq.port} lets guest/guest in, so this lab is "
+            "not opened to other computers.",
             todo="Remove that account (rabbitmqctl delete_user guest) and use one of your own.",
         )
     if await _takes_anybody(redis):
         raise NotPossible(
-            f"{redis.product} at {redis.host}:{redis.port} asks for no password, so no door "
-            "to it is opened for other computers.",
+            f"{redis.product} at {redis.host}:{redis.port} asks for no password, so this lab "
+            "is not opened to other computers.",
             todo="Give it one (requirepass), here in CHATLAB_REDIS_URL.",
         )
 
