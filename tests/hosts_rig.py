@@ -85,9 +85,10 @@ class Computer:
         return ["ip", "netns", "exec", self.namespace, *words]
 
     def listening(self) -> dict[str, list[tuple[str, int]]]:
-        """What listens there, as (address, port): ``tcp`` and ``udp``."""
+        """What listens there, as (address, port): ``tcp`` and ``udp`` (without those of a
+        resolver, which are connected to the one whom they ask)."""
         found = {}
-        for kind, option in (("tcp", "-ltnH"), ("udp", "-aunH")):
+        for kind, option in (("tcp", "-ltnH"), ("udp", "-lunH")):
             said = subprocess.run(
                 self.inside("ss", option), capture_output=True, text=True, check=True
             )
