@@ -3,6 +3,7 @@ other computers."""
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import socket
 import ssl
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from chatlab import hosting, serving
 from chatlab.errors import InvalidInput, NotPossible, ServiceUnavailable
 from chatlab.hosting import Hosted
 from chatlab.private import keys
@@ -300,3 +302,53 @@ def test_a_server_on_loopback_and_one_that_is_a_guest_write_none(tmp_path: Path)
         with pytest.raises(NotPossible):
             Hosted(settings=settings, doors={}).write_invitation(tmp_path / "x")
     assert not (tmp_path / "x").exists()
+
+
+# -- the command
+
+
+@pytest.mark.parametrize(
+    ("host", "invites", "said"),
+    [
+        ("127.0.0.1", True, "for other computers"),
+        ("0.0.0.0", True, "one address of this machine"),
+        ("::", False, "one address of this machine"),
+    ],
+)
+def test_a_server_that_cannot_be_open_is_refused_before_anything_starts(
+    tmp_path: Path, host: str, invites: bool, said: str
+) -> None:
+    file = tmp_path / "invitation.toml"
+    options = argparse.Namespace(
+        host=host,
+        port=None,
+        lab=None,
+        drain=1.0,
+        invite=file if invites else None,
+        store="mailbox-redis",
+        tls=False,
+    )
+    with pytest.raises(NotPossible) as caught:
+        serving.server(Settings(folder=tmp_path), options)
+    assert said in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 3
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("host", "api", "tls", "is_open"),
+    [
+        ("broker.example", "https://broker.example", True, True),
+        ("broker.example", "http://broker.example", True, False),
+        ("broker.example", "https://broker.example", False, False),
+        ("127.0.0.1", "https://broker.example", True, False),
+        ("broker.example", "https://localhost:1", True, False),
+    ],
+)
+def test_brokers_need_doors_unless_others_reach_all_of_them_by_tls(
+    host: str, api: str, tls: bool, is_open: bool
+) -> None:
+    where = {"host": host, "port": 1, "tls": tls, "password": "p"}
+    rabbitmq = RabbitAddress(user="u", management_url=api, **where)  # type: ignore[arg-type]
+    redis = RedisAddress(**where)  # type: ignore[arg-type]
+    assert hosting._is_open(rabbitmq, redis) is is_open
