@@ -15,16 +15,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import grpc.aio
+
 from chatlab.amqp.wire import Wire
 from chatlab.discovery.redis import Registry
 from chatlab.errors import ChatlabError
-from chatlab.private.accounts import MemoryAccounts  # noqa: F401 (loads what a client loads)
 from chatlab.private.channel import error_of, open_channel
+from chatlab.private.security import lab_metadata
 from chatlab.resp import Redis, mapped
-from chatlab.services.addresses import RabbitAddress, RedisAddress
+from chatlab.services.addresses import RabbitAddress, RedisAddress, ServerAddress
 from chatlab.services.management import Management
 from chatlab.services.place import Place, invited
 from chatlab.settings import Settings
+from chatlab.v1 import direct_chat_pb2 as direct
+from chatlab.v1 import direct_chat_pb2_grpc as direct_grpc
 from chatlab.v1 import private_chat_pb2 as pb
 from chatlab.v1 import private_chat_pb2_grpc as pb_grpc
 
@@ -115,18 +119,34 @@ async def command(address: RedisAddress, *words: str) -> None:
 
 async def claim(place: Place, settings: Settings) -> None:
     """Ask the chat server for a session without an account."""
-    import grpc.aio
-
     redis = Redis(place.redis, deadline=SECONDS)
     found = await Registry(redis, 3).find_server("mailbox-redis")
     await redis.close()
     assert found is not None
     channel = open_channel(found, settings)
-    from chatlab.private.security import lab_metadata
-
     try:
         stub = pb_grpc.PrivateChatServiceStub(channel)  # type: ignore[no-untyped-call]
         await stub.Claim(pb.ClaimRequest(), metadata=lab_metadata(settings), timeout=SECONDS)
+    except grpc.aio.AioRpcError as error:
+        raise error_of(error) from error
+    finally:
+        await channel.close()
+
+
+async def call(place: Place, settings: Settings, peer: str) -> None:
+    """Call a user directly."""
+    redis = Redis(place.redis, deadline=SECONDS)
+    found = await Registry(redis, 3).whereabouts(peer)
+    await redis.close()
+    assert found is not None
+    host, _, port = found.address.rpartition(":")
+    there = ServerAddress(host=host, port=int(port), certificate=found.certificate)
+    channel = open_channel(there, settings)
+    try:
+        stub = direct_grpc.DirectChatServiceStub(channel)  # type: ignore[no-untyped-call]
+        talk = stub.Talk(metadata=lab_metadata(settings), timeout=SECONDS)
+        await talk.write(direct.TalkRequest(hello=direct.Hello(caller="eva", peer=peer)))
+        await talk.read()
     except grpc.aio.AioRpcError as error:
         raise error_of(error) from error
     finally:
@@ -150,6 +170,9 @@ async def main(host: str, invitation: str, *ports: str) -> None:
         "redis guest/guest": command(replace(unnamed, user="guest", password="guest"), "PING"),
         "grpc without the secret": claim(place, replace(settings, lab_secret="")),
         "grpc with another secret": claim(place, replace(settings, lab_secret="guess")),
+        "direct without the secret": call(place, replace(settings, lab_secret=""), "ana"),
+        "direct with another secret": call(place, replace(settings, lab_secret="guess"), "ana"),
+        "direct without a ticket": call(place, settings, "ana"),
         "amqp another authority": amqp(rabbitmq, authority=""),
         # The guest's own account, elsewhere than in the lab:
         "guest: a queue in /": declare(rabbitmq, "/", "mine"),

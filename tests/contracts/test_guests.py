@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from private_rig import SECRET
 
+from chatlab import hosting
 from chatlab import messages as m
 from chatlab.amqp import ghosts
 from chatlab.discovery.redis import Registry
@@ -26,6 +27,7 @@ from chatlab.services import doors, guests, namespaces
 from chatlab.services.addresses import RabbitAddress, RedisAddress, ServerAddress
 from chatlab.services.management import Management
 from chatlab.services.namespaces import Namespace, guest_of
+from chatlab.services.place import Place
 from chatlab.settings import Settings
 
 Brokers = tuple[RabbitAddress, RedisAddress]
@@ -214,8 +216,13 @@ async def answers(address: RedisAddress) -> bool:
         await redis.close()
 
 
-async def test_a_broker_that_knows_guest_guest_is_not_opened(namespace: Brokers) -> None:
+async def test_a_broker_that_knows_guest_guest_is_not_opened(
+    namespace: Brokers, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rabbitmq, redis = namespace
+    monkeypatch.setattr(hosting, "is_loopback", lambda host: False)
+    lease: Any = object()
+    place = Place(lab="guests", rabbitmq=rabbitmq, redis=redis, lease=lease)
     await doors.check_locked(rabbitmq, redis)
     management = Management(rabbitmq)
     await management.put("users", "guest", body={"password": "guest", "tags": ""})
@@ -223,6 +230,9 @@ async def test_a_broker_that_knows_guest_guest_is_not_opened(namespace: Brokers)
         for vhost in (rabbitmq.vhost, "/"):  # it may enter neither
             with pytest.raises(NotPossible, match="guest/guest"):
                 await doors.check_locked(replace(rabbitmq, vhost=vhost), redis)
+        with pytest.raises(NotPossible, match="guest/guest"):
+            async with hosting.hosted(settings, place, "127.0.0.1"):
+                raise AssertionError("it was opened")
     finally:
         await management.delete("users", "guest")
 
