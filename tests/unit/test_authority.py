@@ -102,7 +102,8 @@ async def test_the_systems_roots_do_not_count_beside_an_authority(
 ) -> None:
     OURS.cert_pem.write_to_path(f"{tmp_path}/ca.pem")
     monkeypatch.setenv("SSL_CERT_FILE", f"{tmp_path}/ca.pem")
-    for authority, heard_from in (("", True), (pem(THEIRS), False)):
+    unseen = pem(trustme.CA())  # what is trusted for one is made once
+    for authority, heard_from in (("", True), (unseen, False)):
         async with service("localhost") as (port, heard):
             with pytest.raises(ChatlabError):
                 await ask(port, authority)

@@ -34,12 +34,6 @@ MEGABYTE = 1024 * 1024
 Ends = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
-@pytest.fixture(autouse=True)
-async def in_time() -> AsyncIterator[None]:
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        yield
-
-
 @pytest.fixture
 def lab(tmp_path: Path) -> Settings:
     return Settings(folder=tmp_path, lab="class")
@@ -63,7 +57,8 @@ async def door_to(
         return ends
 
     try:
-        yield door, connect
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            yield door, connect
     finally:
         for writer in opened:
             writer.transport.abort()
@@ -119,16 +114,43 @@ async def test_a_service_that_does_not_read_stops_the_sender_and_memory_is_bound
         assert taken < 32 * MEGABYTE, "what the sockets' own buffers hold"
 
 
-async def test_what_the_service_says_last_arrives_before_the_end(lab: Settings) -> None:
+async def test_what_the_service_says_last_arrives_before_the_end(
+    lab: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when the other computer is slow to take it."""
+    last = b"x" * 48 * 1024
+    closed = asyncio.Event()
+    welcome = Door._welcome
+
+    async def small(door: Door, connection: socket.socket) -> Ends:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        return await welcome(door, connection)
+
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readline()
-        writer.write(b"x" * MEGABYTE)
+        writer.write(last)
         writer.close()
+        await writer.wait_closed()
+        closed.set()
 
-    async with door_to(lab, answer) as (_, connect):
-        reader, writer = await connect()
+    monkeypatch.setattr(Door, "_welcome", small)
+    async with door_to(lab, answer) as (door, _):
+        slow = socket.socket()
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.connect(("127.0.0.1", door.port))
+        slow.setblocking(False)
+        trusted = trust(keys.keys_of(lab).authority)
+        reader, writer = await asyncio.open_connection(
+            sock=slow, ssl=trusted, server_hostname="127.0.0.1"
+        )
         writer.write(b"GET\n")
-        assert await reader.read(-1) == b"x" * MEGABYTE
+        await writer.drain()
+        writer.transport.pause_reading()
+        await closed.wait()
+        await asyncio.sleep(0.1)  # by now the door has seen the end
+        writer.transport.resume_reading()
+        assert await reader.read(-1) == last
+        writer.close()
 
 
 async def test_the_service_sees_the_end_of_who_goes_and_the_place_is_free(
