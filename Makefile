@@ -71,6 +71,8 @@ $(VENV)/has-lab: pyproject.toml $(BIN)/python
 	@$(PIP) '.[lab]'
 	@mkdir -p $(VENV)/share/jupyter/lab/settings
 	@cp .ci/jupyterlab.json $(VENV)/share/jupyter/lab/settings/overrides.json
+	@mkdir -p $(VENV)/etc/jupyter/jupyter_server_config.d
+	@cp chatlab/jupyter/look/chatlab.json $(VENV)/etc/jupyter/jupyter_server_config.d
 	@pwd -P >$(VENV)/where
 	@touch $@
 

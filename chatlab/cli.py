@@ -15,13 +15,16 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from chatlab import __version__, commands, logs
 from chatlab.errors import ChatlabError, InvalidInput
 from chatlab.services.progress import ProgressLine
 from chatlab.settings import Settings, default_environ
 from chatlab.tables import Table
+
+if TYPE_CHECKING:
+    from chatlab.readiness import Readiness
 
 #: Exit status of a program that the user interrupted: 128 + SIGINT.
 INTERRUPTED = 130
@@ -37,6 +40,10 @@ class Command:
     arguments: Callable[[argparse.ArgumentParser], object] = lambda parser: None
     #: Whether its log goes to standard error.
     logs: bool = True
+    #: Shows an error of the settings, or of the command itself.
+    fail: Callable[[ChatlabError, argparse.Namespace], None] = lambda error, options: print(
+        error, file=sys.stderr
+    )
 
 
 def up(settings: Settings, options: argparse.Namespace) -> int:
@@ -100,6 +107,10 @@ def doctor(settings: Settings, options: argparse.Namespace) -> int:
     """Examine this machine; exit status 1 when something is wrong."""
     from chatlab.doctor import examine
 
+    if options.for_class:
+        from chatlab import readiness
+
+        return _say_ready(readiness.of_machine(settings))
     wrong = 0
     for finding in examine(settings):
         print(finding)
@@ -160,6 +171,32 @@ def _log_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _doctor_failed(error: ChatlabError, options: argparse.Namespace) -> None:
+    """Settings that cannot be read: still one line, if one line was asked for."""
+    from chatlab import readiness
+
+    if options.for_class:
+        _say_ready(readiness.not_ready(readiness.of_error("settings", error), Settings()))
+    else:
+        print(error, file=sys.stderr)
+
+
+def _say_ready(found: Readiness) -> int:
+    from chatlab import readiness
+
+    print(found.coloured() if readiness.shows_colour() else found.line)
+    return 0 if found.ready else 1
+
+
+def _doctor_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--class",
+        dest="for_class",
+        action="store_true",
+        help="start and play, too, and print one line to send in before class",
+    )
+
+
 def stage(settings: Settings, options: argparse.Namespace) -> int:
     """Show the stage on a page of its own, until Ctrl-C."""
     from chatlab import lecture
@@ -215,7 +252,13 @@ COMMANDS = (
     Command("up", "start the services and keep them warm", up, _up_arguments),
     Command("down", "end the services", down, _down_arguments),
     Command("status", "show what runs", status),
-    Command("doctor", "examine this machine and say what to type", doctor),
+    Command(
+        "doctor",
+        "examine this machine and say what to type",
+        doctor,
+        _doctor_arguments,
+        fail=_doctor_failed,
+    ),
     Command("run", "play a scenario and judge it", commands.run, commands.run_arguments),
     Command(
         "matrix",
@@ -252,7 +295,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             logs.begin(settings, getattr(options, "log_format", "auto"))
         return chosen.run(settings, options)
     except ChatlabError as error:
-        print(error, file=sys.stderr)
+        chosen.fail(error, options)
         return 1
     except KeyboardInterrupt:
         return INTERRUPTED

@@ -65,6 +65,8 @@ class Settings:
     folder: Path = field(default_factory=_default_folder)
     #: What a reader of the course makes: guesses, answers, runs, the report.
     my_folder: Path = field(default_factory=_my_folder)
+    #: Whether they are started in the background when Jupyter starts.
+    warm: bool = True
     #: The private brokers stop when nobody has held a lease for so long.
     idle_seconds: float = 300.0
     #: A broker that has not started by then has failed.

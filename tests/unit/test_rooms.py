@@ -23,7 +23,8 @@ ROOMS = [
     "__main__",
     "cli",
     "commands",
-    "doctor lecture serving",
+    "readiness",
+    "doctor jupyter lecture serving",
     "bench",
     "course",
     "panels",
@@ -57,6 +58,7 @@ HOMES = {
     "anywidget": ["panels"],
     "ipywidgets": ["panels"],
     "matplotlib": ["plots"],
+    "tornado": ["jupyter"],
 }
 FREE = ("bench", "v1")
 
