@@ -129,8 +129,10 @@ def server(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _server_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--host", metavar="ADDR", help="an address of this computer")
-    parser.add_argument("--port", type=int, metavar="N", help="0: any free one")
+    parser.add_argument(
+        "--host", metavar="ADDR", help="an address of this computer (127.0.0.1)"
+    )
+    parser.add_argument("--port", type=int, metavar="N", help="0: any free one (0)")
     parser.add_argument(
         "--store",
         choices=("mailbox-redis", "mailbox-memory"),
@@ -138,6 +140,9 @@ def _server_arguments(parser: argparse.ArgumentParser) -> None:
         help="where messages wait (mailbox-redis)",
     )
     parser.add_argument("--tls", action="store_true", help="on loopback, too")
+    parser.add_argument(
+        "--invite", type=Path, metavar="FILE", help="write what a client elsewhere needs"
+    )
     parser.add_argument("--lab", metavar="NAME", help="whom it serves (chat)")
     parser.add_argument(
         "--config", type=Path, metavar="FILE", help="settings, instead of chatlab.toml"

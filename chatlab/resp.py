@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -34,7 +35,7 @@ from chatlab.errors import (
     SendUncertain,
     ServiceUnavailable,
 )
-from chatlab.services.addresses import RedisAddress
+from chatlab.services.addresses import RedisAddress, trust
 
 #: Most connections of one client; further commands wait for a free one.
 CONNECTIONS = 50
@@ -85,7 +86,12 @@ class Redis:
         connection: type[redis.asyncio.Connection] = (
             _Secure if address.tls else redis.asyncio.Connection
         )
-        secured = {"named": address.certificate_host} if address.tls else {}
+        secured: dict[str, Any] = {}
+        if address.tls:
+            secured = {
+                "named": address.certificate_host,
+                "trusted": trust(address.authority),
+            }
         self._pool = _Pool(
             max_connections=CONNECTIONS,
             timeout=deadline,
@@ -296,15 +302,18 @@ class _NotReached(driver_errors.ConnectionError):
     """No connection could be had: the command has not left."""
 
 
-class _Secure(redis.asyncio.SSLConnection):
+class _Secure(redis.asyncio.Connection):
     """TLS to a server whose certificate is for ``named``, by whatever way it is reached."""
 
-    def __init__(self, *, named: str, **options: Any) -> None:
+    def __init__(self, *, named: str, trusted: ssl.SSLContext, **options: Any) -> None:
         self._named = named
+        self._trusted = trusted
         super().__init__(**options)
 
     def _connection_arguments(self) -> Any:
-        return {**super()._connection_arguments(), "server_hostname": self._named}
+        # The driver's SSLConnection would trust the system's roots as well.
+        ours = {"ssl": self._trusted, "server_hostname": self._named}
+        return {**super()._connection_arguments(), **ours}
 
 
 class _Pool(redis.asyncio.BlockingConnectionPool):

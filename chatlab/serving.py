@@ -5,6 +5,9 @@ they are not running), serves, and lists itself in the name server, where the cl
 Of ``mailbox-redis`` any number may serve one lab, each at a port of its own: the clients of
 one that ends go to another. What is stored is in Redis, and outlives all of them.
 
+At an address of this computer that is not loopback it opens the lab to other computers
+(:mod:`chatlab.hosting`), and ``--invite FILE`` writes what a client there needs.
+
 It goes on while Redis is away; its clients are told so and come back by themselves. It ends
 
 - when it is told to, by SIGTERM, SIGINT or SIGHUP: it drains, see
@@ -30,10 +33,12 @@ from functools import partial
 from chatlab import logs
 from chatlab.backends import IN_MEMORY
 from chatlab.errors import ChatlabError, InvalidInput, ServiceUnavailable, Taken
+from chatlab.hosting import Hosted, hosted, nobody_to_invite
 from chatlab.private.security import check_host
 from chatlab.private.server import Ending, Plan, either, serve, until_signalled
 from chatlab.services import place, urls
 from chatlab.services.addresses import ServerAddress
+from chatlab.services.machine import is_loopback
 from chatlab.services.progress import Progress, ProgressLine
 from chatlab.settings import Settings
 
@@ -44,16 +49,20 @@ def server(settings: Settings, options: argparse.Namespace) -> int:
     """Serve until told to stop.
 
     Args:
-        options: host, port, lab (None: as the settings say), store, tls, drain in seconds.
+        options: host, port, lab (None: as the settings say), store, tls, drain in seconds,
+            invite: the file of the invitation, or None.
 
     Raises:
         InvalidInput: a port or a time that cannot be.
-        NotPossible: an address that needs a lab secret, and there is none.
+        NotPossible: an address that cannot be, or brokers that others must not reach.
         ServiceUnavailable: the port is taken, or a broker cannot be had.
         Taken: another server has taken the place of this one.
     """
     settings = _chosen(settings, options)
-    check_host(settings.server_host, settings.lab_secret)  # before brokers are started
+    # Before brokers are started. A lab's secret is made when there is none.
+    check_host(settings.server_host, settings.lab_secret or "to be made")
+    if options.invite is not None and is_loopback(settings.server_host):
+        raise nobody_to_invite()
     until_signalled(options.drain, partial(_serve, settings, options))
     return 0
 
@@ -98,6 +107,11 @@ async def _serve(settings: Settings, options: argparse.Namespace, ending: Ending
         logs.hide(here.redis.password, here.rabbitmq.password, here.rabbitmq.monitor_password)
         if here.lease is not None:
             here.lease.on_event = partial(_on_event, settings, ending)
+        hosting = hosted(settings, here, settings.server_host, settings.server_port)
+        opened = await stack.enter_async_context(hosting)
+        logs.hide(*opened.secrets)
+        if options.invite is not None:
+            opened.write_invitation(options.invite)
         plan = Plan(
             backend=options.store,
             redis=here.redis,
@@ -108,7 +122,8 @@ async def _serve(settings: Settings, options: argparse.Namespace, ending: Ending
             lab=here.lab,
         )
         try:
-            await serve(settings, plan, ending, partial(_say, settings, options, plan))
+            say = partial(_say, options, plan, opened)
+            await serve(opened.settings, plan, ending, say)
         except Taken as error:
             raise _replaced(here.lab) from error
 
@@ -143,7 +158,7 @@ def _on_event(settings: Settings, ending: Ending, service: str, state: str) -> N
 
 
 def _say(
-    settings: Settings, options: argparse.Namespace, plan: Plan, address: ServerAddress
+    options: argparse.Namespace, plan: Plan, opened: Hosted, address: ServerAddress
 ) -> None:
     """Where it serves, and what to type."""
     how = "with TLS" if address.certificate else "without TLS"
@@ -157,6 +172,14 @@ def _say(
         f"On this computer, type in another terminal:  {shlex.join(client)}",
         f'or in a notebook:  Lab.join("{plan.lab}")',
     ]
+    if opened.doors:
+        ports = ", ".join(f"{what} at {port}" for what, port in opened.doors.items())
+        lines.append(f"Other computers reach, by TLS at {plan.host}: {ports}.")
+    if options.invite is not None:
+        lines += [
+            f"They are invited by the file {options.invite}, which is a secret. There, type:",
+            f"  chatlab client --config {options.invite.name}",
+        ]
     if plan.backend in IN_MEMORY:
         lines.append("What waits in its memory is gone when it ends.")
     lines.append("Ctrl-C stops it.")

@@ -54,7 +54,8 @@ class Settings:
     invited: bool = False
     #: Where ``chatlab server`` listens: an address of this computer …
     server_host: str = "127.0.0.1"
-    #: … and a port; 0: any free one.
+    #: … and a port, the next three for the doors to the brokers if it is open to other
+    #: computers; 0: any free ones.
     server_port: int = 0
     #: Where a client of ``chatlab client`` takes direct calls: an address of this computer.
     client_host: str = "127.0.0.1"

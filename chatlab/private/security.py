@@ -40,7 +40,7 @@ log = logs.of(__name__)
 Metadata = tuple[tuple[str, str | bytes], ...]
 
 
-def check_host(host: str, lab_secret: str) -> None:
+def check_host(host: str, lab_secret: str, who: str = "The chat server") -> None:
     """Whether a server may bind to ``host``.
 
     Raises:
@@ -50,7 +50,7 @@ def check_host(host: str, lab_secret: str) -> None:
         raise _wildcard(host)
     if not is_loopback(host) and not lab_secret:
         raise NotPossible(
-            f"The chat server does not bind to {host} without a lab secret.",
+            f"{who} does not bind to {host} without a lab secret.",
             todo="Set lab_secret (CHATLAB_LAB_SECRET, or chatlab.toml), here and for all "
             "clients; or bind to 127.0.0.1.",
         )

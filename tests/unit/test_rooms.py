@@ -31,7 +31,7 @@ ROOMS = [
     "experiments",
     "lab",
     "checkers plots",
-    "insults",
+    "insults hosting",
     "private groups",
     "discovery",
     "client",
