@@ -68,6 +68,19 @@ def keys_of(settings: Settings) -> Keys:
         return keys
 
 
+def with_kept_secret(settings: Settings, lab: str) -> Settings:
+    """The settings with the secret that a server of this computer made for ``lab``, where they
+    name none: who is at home needs no invitation.
+
+    Raises:
+        InvalidInput, ServiceUnavailable: as :func:`keys_of`.
+    """
+    file = file_of(replace(settings, lab=lab))
+    if settings.lab_secret or settings.invited or not file.exists():
+        return settings
+    return replace(settings, lab_secret=_read(file).lab_secret)
+
+
 def keep_ports(settings: Settings, ports: Sequence[int]) -> None:
     """The doors are here from now on, if they were nowhere before.
 

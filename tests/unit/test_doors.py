@@ -277,6 +277,17 @@ def test_keys_are_made_once_for_a_lab_and_only_their_owner_reads_them(lab: Setti
     assert keys.keys_of(lab) == replace(first, ports=[7, 8, 9])
 
 
+def test_who_is_at_home_has_the_secret_that_a_server_made_unless_another_is_named(
+    lab: Settings,
+) -> None:
+    elsewhere = replace(lab, lab="lab")
+    assert keys.with_kept_secret(elsewhere, "class") == elsewhere
+    made = keys.keys_of(lab).lab_secret
+    assert keys.with_kept_secret(elsewhere, "class") == replace(elsewhere, lab_secret=made)
+    for own in (replace(lab, lab_secret="mine"), replace(lab, invited=True)):
+        assert keys.with_kept_secret(own, "class") == own
+
+
 def test_a_damaged_file_of_keys_is_said_and_not_replaced(lab: Settings) -> None:
     keys.keys_of(lab)
     keys.file_of(lab).write_text("{}")
