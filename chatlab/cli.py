@@ -13,15 +13,18 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from chatlab import __version__, commands
+from chatlab import __version__, commands, logs
 from chatlab.errors import ChatlabError, InvalidInput
 from chatlab.services.progress import ProgressLine
-from chatlab.settings import Settings
+from chatlab.settings import Settings, default_environ
 from chatlab.tables import Table
+
+if TYPE_CHECKING:
+    from chatlab.readiness import Readiness
 
 #: Exit status of a program that the user interrupted: 128 + SIGINT.
 INTERRUPTED = 130
@@ -35,6 +38,12 @@ class Command:
     help: str
     run: Callable[[Settings, argparse.Namespace], int]
     arguments: Callable[[argparse.ArgumentParser], object] = lambda parser: None
+    #: Whether its log goes to standard error.
+    logs: bool = True
+    #: Shows an error of the settings, or of the command itself.
+    fail: Callable[[ChatlabError, argparse.Namespace], None] = lambda error, options: print(
+        error, file=sys.stderr
+    )
 
 
 def up(settings: Settings, options: argparse.Namespace) -> int:
@@ -98,12 +107,94 @@ def doctor(settings: Settings, options: argparse.Namespace) -> int:
     """Examine this machine; exit status 1 when something is wrong."""
     from chatlab.doctor import examine
 
+    if options.for_class:
+        from chatlab import readiness
+
+        return _say_ready(readiness.of_machine(settings))
     wrong = 0
     for finding in examine(settings):
         print(finding)
         wrong += not finding.ok
     print(f"\n{wrong} to mend." if wrong else "\nAll is well.")
     return 1 if wrong else 0
+
+
+def server(settings: Settings, options: argparse.Namespace) -> int:
+    """Serve the private chats until Ctrl-C."""
+    # Said in three lines; gRPC's own are none of a log's, and it looks when it is imported.
+    default_environ("GRPC_VERBOSITY", "NONE")
+    from chatlab import serving
+
+    return serving.server(settings, options)
+
+
+def _server_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--host", metavar="ADDR", help="an address of this computer (127.0.0.1)"
+    )
+    parser.add_argument("--port", type=int, metavar="N", help="0: any free one (0)")
+    parser.add_argument(
+        "--store",
+        choices=("mailbox-redis", "mailbox-memory"),
+        default="mailbox-redis",
+        help="where messages wait (mailbox-redis)",
+    )
+    parser.add_argument("--tls", action="store_true", help="on loopback, too")
+    parser.add_argument(
+        "--invite", type=Path, metavar="FILE", help="write what a client elsewhere needs"
+    )
+    parser.add_argument("--lab", metavar="NAME", help="whom it serves (chat)")
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="settings, instead of chatlab.toml"
+    )
+    parser.add_argument(
+        "--drain",
+        type=float,
+        default=5.0,
+        metavar="SECONDS",
+        help="when told to stop, finish what has begun for at most so long (5)",
+    )
+    _log_arguments(parser)
+
+
+def _log_arguments(parser: argparse.ArgumentParser) -> None:
+    # No defaults: they stand before and after the name of a command.
+    missing: Any = argparse.SUPPRESS
+    parser.add_argument(
+        "--log-level", choices=logs.LEVELS, default=missing, help="say at least this (warning)"
+    )
+    parser.add_argument(
+        "--log-format",
+        choices=logs.FORMATS,
+        default=missing,
+        help="auto: words in a terminal, else JSON",
+    )
+
+
+def _doctor_failed(error: ChatlabError, options: argparse.Namespace) -> None:
+    """Settings that cannot be read: still one line, if one line was asked for."""
+    from chatlab import readiness
+
+    if options.for_class:
+        _say_ready(readiness.not_ready(readiness.of_error("settings", error), Settings()))
+    else:
+        print(error, file=sys.stderr)
+
+
+def _say_ready(found: Readiness) -> int:
+    from chatlab import readiness
+
+    print(found.coloured() if readiness.shows_colour() else found.line)
+    return 0 if found.ready else 1
+
+
+def _doctor_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--class",
+        dest="for_class",
+        action="store_true",
+        help="start and play, too, and print one line to send in before class",
+    )
 
 
 def stage(settings: Settings, options: argparse.Namespace) -> int:
@@ -174,8 +265,15 @@ COMMANDS = (
     Command("up", "start the services and keep them warm", up, _up_arguments),
     Command("down", "end the services", down, _down_arguments),
     Command("status", "show what runs", status),
-    Command("doctor", "examine this machine and say what to type", doctor),
-    Command("client", "chat in this terminal", client, _client_arguments),
+    Command(
+        "doctor",
+        "examine this machine and say what to type",
+        doctor,
+        _doctor_arguments,
+        fail=_doctor_failed,
+    ),
+    Command("server", "run a chat server", server, _server_arguments),
+    Command("client", "chat in this terminal", client, _client_arguments, logs=False),
     Command("run", "play a scenario and judge it", commands.run, commands.run_arguments),
     Command(
         "matrix",
@@ -186,7 +284,13 @@ COMMANDS = (
     Command("replay", "show a kept run", commands.replay, commands.replay_arguments),
     Command("rerun", "does its verdict repeat?", commands.rerun, commands.rerun_arguments),
     Command("list", "list the scenarios", commands.shipped),
-    Command("stage", "show a lab to a class: chats, queues, faults", stage, _stage_arguments),
+    Command(
+        "stage",
+        "show a lab to a class: chats, queues, faults",
+        stage,
+        _stage_arguments,
+        logs=False,  # Voilà has its own
+    ),
     Command("bench", "measure against the bare libraries", bench, _bench_arguments),
 )
 
@@ -197,6 +301,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="chatlab", description="A laboratory for communication patterns."
     )
     parser.add_argument("--version", action="version", version=f"chatlab {__version__}")
+    _log_arguments(parser)
     choice = parser.add_subparsers(metavar="COMMAND", required=True)
     for command in COMMANDS:
         one = choice.add_parser(command.name, help=command.help, description=command.help)
@@ -205,13 +310,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     chosen: Command = options.command
     try:
-        settings = Settings.load(file=getattr(options, "config", None))
+        settings = _settings(options)
+        if chosen.logs:
+            logs.begin(settings, getattr(options, "log_format", "auto"))
         return chosen.run(settings, options)
     except ChatlabError as error:
-        print(error, file=sys.stderr)
+        chosen.fail(error, options)
         return 1
     except KeyboardInterrupt:
         return INTERRUPTED
+    finally:
+        logs.end()
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    settings = Settings.load(file=getattr(options, "config", None))
+    level = getattr(options, "log_level", settings.log_level)
+    return replace(settings, log_level=level)
 
 
 def status_tables(found: Mapping[str, Any]) -> Iterator[Table]:

@@ -112,10 +112,11 @@ def _trouble(name: str, fits: Callable[[str], bool]) -> str:
 
 
 def rabbitmq(settings: Settings) -> Iterator[Finding]:
+    from chatlab.services import urls
     from chatlab.services.find import find_rabbitmq
     from chatlab.services.packages import can_fetch
 
-    if settings.rabbitmq_url:
+    if urls.rabbitmq_address(settings) is not None:
         yield _answers("RabbitMQ", settings.rabbitmq_url, 5672, "CHATLAB_RABBITMQ_URL")
         if not settings.management_url:
             yield Finding(
@@ -138,9 +139,10 @@ def rabbitmq(settings: Settings) -> Iterator[Finding]:
 
 
 def redis(settings: Settings) -> Iterator[Finding]:
+    from chatlab.services import urls
     from chatlab.services.find import find_redis
 
-    if settings.redis_url:
+    if urls.redis_address(settings) is not None:
         yield _answers("Redis", settings.redis_url, 6379, "CHATLAB_REDIS_URL")
         return
     program = find_redis()

@@ -162,9 +162,11 @@ class Disconnected(Fact):
 
 @dataclass(frozen=True, slots=True)
 class Subscribed(Fact):
-    """From now on the conversation's messages are meant for this user."""
+    """From now on the conversation's messages are meant for this user; ``first``: also those
+    that its log has already. (Left out in older journals.)"""
 
     backend: str
+    first: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +232,8 @@ KINDS: dict[str, type[Fact]] = {
     )
 }
 _WIDTH = {name: len(fields(kind)) + 1 for name, kind in KINDS.items()}
+#: How many of these fields an older journal may lack.
+_NEWER = {"Subscribed": 1}
 
 F = TypeVar("F", bound=Fact)
 
@@ -347,7 +351,7 @@ def decode(line: str | bytes) -> Row:
     try:
         row = json.loads(line)
         kind = row[0]
-        if len(row) != _WIDTH[kind]:
+        if not 0 <= _WIDTH[kind] - len(row) <= _NEWER.get(kind, 0):
             raise InvalidInput(f"a {kind} has {_WIDTH[kind]} fields, not {len(row)}.")
         if kind in ("Sent", "Delivered"):
             row[5] = Message(*row[5])

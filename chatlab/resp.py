@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -34,7 +35,7 @@ from chatlab.errors import (
     SendUncertain,
     ServiceUnavailable,
 )
-from chatlab.services.addresses import RedisAddress
+from chatlab.services.addresses import RedisAddress, trust
 
 #: Most connections of one client; further commands wait for a free one.
 CONNECTIONS = 50
@@ -43,6 +44,9 @@ CLOSE_SECONDS = 1.0
 
 #: Messages that a listener reads ahead of whoever takes them.
 AHEAD_MESSAGES = 500
+
+#: The module of asyncio that writes to sockets.
+WRITER = "asyncio.selector_events"
 
 #: Answers by which Redis says that it cannot work now; the command was not run.
 _NOT_READY = ("LOADING", "MISCONF", "READONLY", "MASTERDOWN", "NOREPLICAS", "BUSY", "TRYAGAIN")
@@ -82,7 +86,12 @@ class Redis:
         connection: type[redis.asyncio.Connection] = (
             _Secure if address.tls else redis.asyncio.Connection
         )
-        secured = {"named": address.certificate_host} if address.tls else {}
+        secured: dict[str, Any] = {}
+        if address.tls:
+            secured = {
+                "named": address.certificate_host,
+                "trusted": trust(address.authority),
+            }
         self._pool = _Pool(
             max_connections=CONNECTIONS,
             timeout=deadline,
@@ -293,15 +302,18 @@ class _NotReached(driver_errors.ConnectionError):
     """No connection could be had: the command has not left."""
 
 
-class _Secure(redis.asyncio.SSLConnection):
+class _Secure(redis.asyncio.Connection):
     """TLS to a server whose certificate is for ``named``, by whatever way it is reached."""
 
-    def __init__(self, *, named: str, **options: Any) -> None:
+    def __init__(self, *, named: str, trusted: ssl.SSLContext, **options: Any) -> None:
         self._named = named
+        self._trusted = trusted
         super().__init__(**options)
 
     def _connection_arguments(self) -> Any:
-        return {**super()._connection_arguments(), "server_hostname": self._named}
+        # The driver's SSLConnection would trust the system's roots as well.
+        ours = {"ssl": self._trusted, "server_hostname": self._named}
+        return {**super()._connection_arguments(), **ours}
 
 
 class _Pool(redis.asyncio.BlockingConnectionPool):
@@ -351,12 +363,25 @@ def mapped(address: RedisAddress) -> Iterator[None]:
         raise
     except (driver_errors.RedisError, OSError) as caught:
         error = caught
+    except (TypeError, AttributeError) as caught:
+        if not _written_to_a_lost_connection(caught):
+            raise
+        error = driver_errors.ConnectionError(str(caught))
     if _cancellations() > before:
         # redis-py has lost it: asyncio.wait_for of Python 3.11 swallows a cancellation
         # that arrives together with the result (github.com/python/cpython/issues/86296).
         raise asyncio.CancelledError from error
     if error is not None:
         raise _translate(error, address) from error
+
+
+def _written_to_a_lost_connection(error: Exception) -> bool:
+    """Whether asyncio raised it, which in Python 3.12 and up to 3.13.7 takes a connection that
+    is lost for one that is there (github.com/python/cpython/issues/136234)."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and trace.tb_frame.f_globals.get("__name__") == WRITER
 
 
 def _cancellations() -> int:

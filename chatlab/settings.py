@@ -54,7 +54,8 @@ class Settings:
     invited: bool = False
     #: Where ``chatlab server`` listens: an address of this computer …
     server_host: str = "127.0.0.1"
-    #: … and a port; 0: any free one.
+    #: … and a port, the next three for the doors to the brokers if it is open to other
+    #: computers; 0: any free ones.
     server_port: int = 0
     #: Where a client of ``chatlab client`` takes direct calls: an address of this computer.
     client_host: str = "127.0.0.1"
@@ -64,6 +65,8 @@ class Settings:
     folder: Path = field(default_factory=_default_folder)
     #: What a reader of the course makes: guesses, answers, runs, the report.
     my_folder: Path = field(default_factory=_my_folder)
+    #: Whether they are started in the background when Jupyter starts.
+    warm: bool = True
     #: The private brokers stop when nobody has held a lease for so long.
     idle_seconds: float = 300.0
     #: A broker that has not started by then has failed.

@@ -139,7 +139,7 @@ class Client:
 
     def subscribe(self) -> None:
         self.bind()
-        self.fact("Subscribed", SD, "toy")
+        self.fact("Subscribed", SD, "toy", False)
 
     def bind(self) -> None:
         self.broker.bind(SD, self.queue(SD))

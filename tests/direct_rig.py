@@ -133,7 +133,7 @@ class Person:
     async def online(self) -> Person:
         names, life = self.rig.names, self.life
         self.endpoint.client = self.client
-        port = await self.endpoint.start()
+        port = (await self.endpoint.start()).port
         self.link = Link(("127.0.0.1", port), user=self.name, service="direct")
         names.newest[self.name] = life.incarnation
         names.addresses[self.name] = ServerAddress(

@@ -35,7 +35,7 @@ class Script:
 
     def join(self, *users: str, to: str = "sd", backend: str = "") -> Script:
         for user in users or self.users:
-            self.fact("Subscribed", user, group(to), backend or self.backend)
+            self.fact("Subscribed", user, group(to), backend or self.backend, False)
             self.fact("Connected", user, group(to), backend or self.backend, "member")
         return self
 

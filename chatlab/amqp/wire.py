@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-import ssl
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -27,7 +26,7 @@ from pika.adapters.utils import connection_workflow  # type: ignore[import-untyp
 from chatlab.amqp.errors import REFUSALS, Lost, NotAllowed, from_code
 from chatlab.amqp.names import Names
 from chatlab.errors import ChatlabError, InvalidInput
-from chatlab.services.addresses import RabbitAddress
+from chatlab.services.addresses import RabbitAddress, trust
 
 Properties = pika.BasicProperties
 
@@ -363,7 +362,7 @@ def _parameters(
         socket_timeout=timeout,
         stack_timeout=timeout,
         ssl_options=(
-            pika.SSLOptions(ssl.create_default_context(), address.certificate_host)
+            pika.SSLOptions(trust(address.authority), address.certificate_host)
             if address.tls
             else None
         ),

@@ -200,7 +200,7 @@ class History:
             self._leave_all(user, line, "away")
 
     def _subscribed(self, line: int, row: Row) -> None:
-        _, _, user, _, chat, backend = row
+        _, _, user, _, chat, backend = row[:6]
         talk = self._conversation(chat)
         talk.backends.setdefault(backend, self._promised(backend))
         self._enter(talk, user, line)

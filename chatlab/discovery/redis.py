@@ -6,6 +6,7 @@ key (below the prefix)    type    content
 ``accounts``              hash    name -> SHA-256 of the secret, newest life ever claimed
 ``users``                 hash    name -> life, address and since when
 ``leases``                zset    name -> when the presence ends, in ms of Redis' clock
+``endpoints``             hash    name -> life; the machine and certificate of its address
 ``groups``                hash    group -> backend and since when
 ``members:<group>``       hash    member -> its life, and whether it is connected
 ``positions:<group>``     hash    member -> its life, and how far it has read the log
@@ -35,7 +36,7 @@ import json
 import random
 import secrets
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from chatlab.discovery import scripts
 from chatlab.discovery.presence import Presence, Presences
@@ -66,6 +67,17 @@ RENEWALS = 3
 BATCH_LIVES = 1_000
 
 
+class Whereabouts(NamedTuple):
+    """Where a user who is there can be called."""
+
+    #: As it was claimed.
+    address: str
+    #: Whose loopback it is, if it is one (:mod:`chatlab.services.machine`); empty: unknown.
+    machine: str = ""
+    #: The only root to trust there, PEM; empty: no TLS.
+    certificate: str = ""
+
+
 class Registry:
     """A client of the name server.
 
@@ -83,6 +95,7 @@ class Registry:
         self.lease_seconds = lease_seconds
         self._lease_ms = round(lease_seconds * 1000)
         self._claims: dict[tuple[str, int], tuple[str, str]] = {}
+        self._endpoints: dict[tuple[str, int], str] = {}
         self._backends: dict[str, str] = {}
         self._servers: dict[tuple[str, str], tuple[ServerAddress, bool]] = {}
 
@@ -90,7 +103,7 @@ class Registry:
         """Another client over the same connection: what one of them has claimed, the other
         can renew, too; what it knows of groups and servers is its own."""
         made = Registry(self.redis, self.lease_seconds)
-        made._claims = self._claims
+        made._claims, made._endpoints = self._claims, self._endpoints
         return made
 
     # Accounts: a name and the hash of a secret, for as long as the lab lives.
@@ -117,7 +130,13 @@ class Registry:
     # Presences: a user is there, at an address, in one life, under a lease.
 
     async def claim(
-        self, name: str, secret: str, address: str, incarnation: int | None = None
+        self,
+        name: str,
+        secret: str,
+        address: str,
+        incarnation: int | None = None,
+        *,
+        certificate: str = "",
     ) -> int:
         """Begin a presence, and create the account when there is none.
 
@@ -126,6 +145,7 @@ class Registry:
         Args:
             address: how others reach this user; an empty one is fine.
             incarnation: the life to go on with; ``None`` begins a new one.
+            certificate: what the address shows, PEM, if it speaks TLS.
 
         Returns:
             The incarnation: one more than any before it.
@@ -135,13 +155,15 @@ class Registry:
             Taken: a newer incarnation than the one given exists.
         """
         digest = _digest(secret)
+        endpoint = json.dumps({"machine": machine_id(), "certificate": certificate})
         (mine,) = await self._run(
             scripts.CLAIM,
-            ["accounts", "users", "leases", CHANGES],
+            ["accounts", "users", "leases", "endpoints", CHANGES],
             *(name, digest, address),
-            *("" if incarnation is None else incarnation, self._lease_ms),
+            *("" if incarnation is None else incarnation, self._lease_ms, endpoint),
         )
         self._claims[name, mine] = (digest, address)
+        self._endpoints[name, mine] = endpoint
         return cast(int, mine)
 
     async def renew(self, name: str, incarnation: int) -> None:
@@ -174,21 +196,33 @@ class Registry:
         keys = ["accounts", "users", "leases", CHANGES]
         for first in range(0, len(lives), BATCH_LIVES):
             batch = words[first : first + BATCH_LIVES]
-            (over,) = await self._run(scripts.RENEW, keys, self._lease_ms, *batch)
+            over, anew = await self._run(scripts.RENEW, keys, self._lease_ms, *batch)
             for index, newest in zip(over[::2], over[1::2], strict=True):
                 life = lives[first + index]
                 lost[life] = _taken(life[0], newest)
+            for life in [lives[first + index] for index in anew]:
+                args = (*life, self._endpoints[life])
+                await self._run(scripts.ENDPOINT, ["users", "endpoints"], *args)
         return lost
 
     async def depart(self, name: str, incarnation: int) -> None:
         """End the presence, if it is still this life's."""
-        await self._run(scripts.DEPART, ["users", "leases", CHANGES], name, incarnation)
+        keys = ["users", "leases", "endpoints", CHANGES]
+        await self._run(scripts.DEPART, keys, name, incarnation)
 
     async def find_user(self, name: str) -> str | None:
         """The address at which a user who is there claimed its presence; ``None`` when it is
         not there."""
-        found = await self._run(scripts.FIND_USER, ["users", "leases"], name)
-        return found[0] if found else None
+        found = await self.whereabouts(name)
+        return None if found is None else found.address
+
+    async def whereabouts(self, name: str) -> Whereabouts | None:
+        """Where a user who is there is called; ``None`` when it is not there."""
+        found = await self._run(scripts.FIND_USER, ["users", "leases", "endpoints"], name)
+        if not found:
+            return None
+        address, endpoint = found
+        return Whereabouts(address, **(json.loads(endpoint) if endpoint else {}))
 
     async def last_seen(self, name: str) -> tuple[bool, float]:
         """Whether the user is there, and when it was last known to be: seconds since the

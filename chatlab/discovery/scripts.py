@@ -3,8 +3,8 @@
 Each answers ``{"OK", …}`` or the name of a refusal and its details. Values are text with the
 free part last: ``accounts`` holds "digest newest-life", ``users`` "life since address" (since
 0: departed, and then when instead of where), ``groups`` "since backend", ``members:*`` "life
-connected", ``servers`` "end address", ``ticket:*`` "caller life peer proof". Times are in ms
-of Redis' clock.
+connected", ``servers`` "end address", ``ticket:*`` "caller life peer proof", ``endpoints``
+"life JSON". Times are in ms of Redis' clock.
 
 What changes who is there is published on the channel ``changes``, which those scripts get
 after their keys: an empty message, only a hint to ask again.
@@ -57,7 +57,8 @@ if digest ~= ARGV[2] then return {'IN USE', ARGV[1]} end
 return {'OK'}
 """)
 
-#: accounts, users, leases, changes | name, digest, address, life or '', lease
+#: accounts, users, leases, endpoints, changes | name, digest, address, life or '', lease,
+#: endpoint
 CLAIM = Script(
     _NOW
     + _USER
@@ -76,20 +77,23 @@ if life ~= mine or since == 0 or ends <= now then since = now end
 redis.call('HSET', KEYS[1], name, digest .. ' ' .. mine)
 redis.call('HSET', KEYS[2], name, mine .. ' ' .. since .. ' ' .. ARGV[3])
 redis.call('ZADD', KEYS[3], now + ARGV[5], name)
-tell(KEYS[4])
+redis.call('HSET', KEYS[4], name, mine .. ' ' .. ARGV[6])
+tell(KEYS[5])
 return {'OK', mine}
 """
 )
 
-#: users, leases | name. Its address; nothing when it is not there.
+#: users, leases, endpoints | name. Its address and endpoint; nothing when it is not there.
 FIND_USER = Script(
     _NOW
     + _USER
     + """
 local ends = tonumber(redis.call('ZSCORE', KEYS[2], ARGV[1]) or 0)
-local _, since, address = user(redis.call('HGET', KEYS[1], ARGV[1]))
+local life, since, address = user(redis.call('HGET', KEYS[1], ARGV[1]))
 if ends <= now or since == 0 then return {'OK'} end
-return {'OK', address}
+local endpoint = redis.call('HGET', KEYS[3], ARGV[1]) or ''
+local its, text = string.match(endpoint, '^(%d+) (.*)$')
+return {'OK', address, tonumber(its) == life and text or ''}
 """
 )
 
@@ -147,9 +151,9 @@ return {'OK', tonumber(life), proof}
 )
 
 #: accounts, users, leases, changes | lease, then for each "name life digest address". For each
-#: that is over, its number in that list, from 0, and the newer life that holds the name. Reads
-#: all by one command each and writes all by one: half of the work that three commands for each
-#: would be.
+#: that is over, its number in that list, from 0, and the newer life that holds the name; and
+#: the numbers of those that were registered again. Reads all by one command each and writes
+#: all by one: half of the work that three commands for each would be.
 RENEW = Script(
     _NOW
     + _TELL
@@ -162,7 +166,7 @@ end
 local accounts = redis.call('HMGET', KEYS[1], unpack(names))
 local entries = redis.call('HMGET', KEYS[2], unpack(names))
 local before = redis.call('ZMSCORE', KEYS[3], unpack(names))
-local ends, renewed, over, back = now + ARGV[1], {}, {}, false
+local ends, renewed, over, anew, back = now + ARGV[1], {}, {}, {}, false
 local function extend(i)
   back = back or not before[i] or tonumber(before[i]) <= now  -- it was not there just now
   renewed[#renewed + 1] = ends
@@ -179,6 +183,7 @@ local function register(i)  -- Redis has forgotten it, or it is over
     redis.call('HSET', KEYS[1], names[i], digest .. ' ' .. mine[i])
     redis.call('HSET', KEYS[2], names[i], mine[i] .. ' ' .. now .. ' ' .. places[i])
     extend(i)
+    anew[#anew + 1] = i - 1
     back = true
   end
 end
@@ -192,11 +197,22 @@ for i = 1, #names do
 end
 if #renewed > 0 then redis.call('ZADD', KEYS[3], unpack(renewed)) end
 if back then tell(KEYS[4]) end
-return {'OK', over}
+return {'OK', over, anew}
 """
 )
 
-#: users, leases, changes | name, life
+#: users, endpoints | name, life, endpoint
+ENDPOINT = Script(
+    _USER
+    + """
+if user(redis.call('HGET', KEYS[1], ARGV[1])) == tonumber(ARGV[2]) then
+  redis.call('HSET', KEYS[2], ARGV[1], ARGV[2] .. ' ' .. ARGV[3])
+end
+return {'OK'}
+"""
+)
+
+#: users, leases, endpoints, changes | name, life
 DEPART = Script(
     _NOW
     + _USER
@@ -205,7 +221,8 @@ DEPART = Script(
 if user(redis.call('HGET', KEYS[1], ARGV[1])) == tonumber(ARGV[2]) then
   redis.call('HSET', KEYS[1], ARGV[1], ARGV[2] .. ' 0 ' .. now)
   redis.call('ZREM', KEYS[2], ARGV[1])
-  tell(KEYS[3])
+  redis.call('HDEL', KEYS[3], ARGV[1])
+  tell(KEYS[4])
 end
 return {'OK'}
 """

@@ -21,6 +21,7 @@ from chatlab.errors import NotPossible, SendFailed
 from chatlab.experiments.outside import Outside
 from chatlab.experiments.outside_process import ClientFailed, OutsideProcess
 from chatlab.experiments.steps import Pattern
+from chatlab.groups.guarantees import guarantees
 from chatlab.insults.line import DELIVERIES
 from chatlab.journal import Row, now
 from chatlab.lab import Lab
@@ -423,7 +424,15 @@ class OutsideSeat:
             row = (*row[:6], again if row[6] is None else row[6])
         elif row[0] == "Rejected":
             row = (*row[:6], self._ledger.fail(row[5]))
+        elif row[0] == "Subscribed":
+            row = (*row[:6], self._begins_at_the_first)
         self._lab.record(row)
+
+    @property
+    def _begins_at_the_first(self) -> bool:
+        """Whether the scenario wants what was sent before, and the class promises it."""
+        asked = bool(self._work.get("first_message"))
+        return asked and guarantees(self._client.promises).late != "lost"
 
 
 def url_of(address: RabbitAddress | RedisAddress) -> str:

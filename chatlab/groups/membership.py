@@ -53,6 +53,8 @@ class Membership(ABC):
         self.group = group
         self.backend = shared_text(backend)
         self.subscribed = False
+        #: Whether :meth:`_enrol` begins at the first message that is kept.
+        self._from_first = False
         self.connected = False
         self._life = life
         self._connections = connections
@@ -173,7 +175,7 @@ class Membership(ABC):
         await self._enrol()
         await self._enter(connected=False)
         self.subscribed = True
-        self._life.fact("Subscribed", self._chat, self.backend)
+        self._life.fact("Subscribed", self._chat, self.backend, self._from_first)
 
     async def _enter(self, *, connected: bool) -> None:
         life = self._life

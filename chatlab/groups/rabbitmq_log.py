@@ -73,10 +73,12 @@ class RabbitLogMember(RabbitMember):
     async def _enrol(self) -> None:
         await self._declare()
         found = await self._registry.position(self.group, self._life.user)
+        first = self._options["from"] == "first"
         if found is None or self._anew:
-            start = 0 if self._options["from"] == "first" else await self._end()
+            start = 0 if first else await self._end()
             found = start, start
         self._position, self._handed = found
+        self._from_first = first and not self._handed
         await self._save()
         self._anew = False
 

@@ -122,9 +122,14 @@ class Client:
         known = self._life.incarnation if self._life else None
         endpoint = self._endpoint = Endpoint(t.settings)
         try:
-            where = await self._ways.expose(await endpoint.start())
+            address = await endpoint.start()
+            # A link is on loopback; what others call from elsewhere has none.
+            there = str(address) if address.certificate else ""
+            where = there or await self._ways.expose(address.port)
             older = None if known else await self._finder.find_older(where)
-            incarnation = await self._registry.claim(t.user, t.secret, where, known)
+            incarnation = await self._registry.claim(
+                t.user, t.secret, where, known, certificate=address.certificate
+            )
         except BaseException:
             await endpoint.stop()
             raise

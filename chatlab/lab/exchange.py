@@ -12,6 +12,7 @@ from typing import Protocol
 from chatlab.discovery import Registry
 from chatlab.errors import PeerAway, SendFailed, ServiceUnavailable, UnknownAccount
 from chatlab.services.addresses import ServerAddress
+from chatlab.services.machine import is_loopback, machine_id
 
 #: The kind of the way to a user: ``direct/bob``.
 DIRECT_KIND = "direct/"
@@ -55,17 +56,23 @@ class Finder:
 
         Raises:
             UnknownAccount: there is no such user.
-            PeerAway: the name server does not list it as there.
+            PeerAway: the name server does not list it as there, or it is out of reach.
         """
-        found = await self._registry.find_user(peer)
+        found = await self._registry.whereabouts(peer)
         if found is None:
             if not await self._registry.account_exists(peer):
                 raise UnknownAccount(f"There is no account {peer}.")
             raise PeerAway(f"{peer} is not there.")
-        host, _, port = found.rpartition(":")
+        host, _, port = found.address.rpartition(":")
+        host = host.strip("[]")
         if not port.isdigit():
             raise PeerAway(f"{peer} is there and cannot be called: it gave no address.")
-        address = ServerAddress(host=host, port=int(port))
+        if is_loopback(host) and found.machine not in ("", machine_id()):
+            raise PeerAway(
+                f"{peer} is on another computer and takes no direct calls: the client there "
+                "listens on loopback only (client_host in its chatlab.toml)."
+            )
+        address = ServerAddress(host=host, port=int(port), certificate=found.certificate)
         return await self._ways.through(DIRECT_KIND + peer, address)
 
     async def find_older(self, where: str) -> ServerAddress | None:

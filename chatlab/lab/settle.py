@@ -1,9 +1,10 @@
 """Settling: what is still due, as a function of the journal.
 
 A confirmed message is *due* at a user that it is meant for and that has not been shown it:
-the receiver of a private message, every subscriber of a group at the time of sending, any one
-member for an insult. It is *deliverable* while that user is online and connected to the
-conversation; otherwise it waits (or, where the backend does not keep it, is lost).
+the receiver of a private message, every subscriber of a group at the time of sending (and any
+later one that reads its log from the first message), any one member for an insult. It is
+*deliverable* while that user is online and connected to the conversation; otherwise it waits
+(or, where the backend does not keep it, is lost).
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class Due:
     #: Conversations whose senders are told nothing: what they sent is due at once.
     unconfirmed: set[str] = field(default_factory=set)
     _sent: dict[str, tuple[str, tuple[str, ...]]] = field(default_factory=dict)
+    _confirmed: set[str] = field(default_factory=set)
     _open: defaultdict[tuple[str, str], dict[str, None]] = field(
         default_factory=lambda: defaultdict(dict)
     )
@@ -90,6 +92,7 @@ class Due:
     def _on_confirmed(
         self, _user: str, _incarnation: int, _chat: str, id: str, _waiting: int, _listeners: int
     ) -> None:
+        self._confirmed.add(id)
         self._due(id)
 
     def _on_failed(
@@ -102,9 +105,12 @@ class Due:
     def _due(self, id: str) -> None:
         chat, targets = self._sent.get(id, ("", ()))
         for user in targets:
-            gone = chat in self.transient and user not in self.connected[chat]
-            if (id, user) not in self._seen and not gone:
-                self._open[chat, user][id] = None
+            self._due_at(user, chat, id)
+
+    def _due_at(self, user: str, chat: str, id: str) -> None:
+        gone = chat in self.transient and user not in self.connected[chat]
+        if (id, user) not in self._seen and not gone:
+            self._open[chat, user][id] = None
 
     def _on_delivered(
         self, user: str, _incarnation: int, chat: str, message: m.Message, _again: bool
@@ -169,12 +175,24 @@ class Due:
     def _on_thawed(self, user: str, _incarnation: int, _chat: str) -> None:
         self.online.add(user)
 
-    def _on_subscribed(self, user: str, _incarnation: int, chat: str, backend: str) -> None:
+    def _on_subscribed(
+        self, user: str, _incarnation: int, chat: str, backend: str, first: bool = False
+    ) -> None:
         self.subscribed[chat].add(user)
         if forgets_the_absent(backend):
             self.transient.add(chat)
         if unconfirmed(backend):
             self.unconfirmed.add(chat)
+        if first:
+            self._reads_all(user, chat)
+
+    def _reads_all(self, user: str, chat: str) -> None:
+        """What was sent before it came is meant for it, too."""
+        for id, (where, targets) in self._sent.items():
+            if where == chat:
+                self._sent[id] = (chat, tuple({*targets, user}))
+                if id in self._confirmed:
+                    self._due_at(user, chat, id)
 
     def _on_left(self, user: str, _incarnation: int, chat: str) -> None:
         self.subscribed[chat].discard(user)

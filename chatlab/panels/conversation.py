@@ -215,7 +215,7 @@ class Conversation:
 
     # -- who takes part
 
-    def _subscribed(self, at: float, user: str, backend: str) -> None:
+    def _subscribed(self, at: float, user: str, backend: str, _first: bool = False) -> None:
         self.backend = backend
         self._forgets, self._confirms = forgets_the_absent(backend), not unconfirmed(backend)
         if user not in self.members and not self.private:

@@ -1,8 +1,10 @@
 """Endpoint: the small gRPC server of one user, where others call it (``direct``).
 
-It serves from when the user comes online until it goes, on loopback, at any free port; the
-address stands in the name server as that of the user's presence. What a call means is up to
-the :class:`~chatlab.private.direct.DirectClient`.
+It serves from when the user comes online until it goes, at any free port of
+``settings.client_host``; the address stands in the name server as that of the user's presence.
+That host is loopback, unless others shall call from other computers: then it speaks TLS with a
+certificate made at each start, which stands there, too, and asks for the lab's secret. What a
+call means is up to the :class:`~chatlab.private.direct.DirectClient`.
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ from chatlab.errors import (
 from chatlab.private.channel import server_options
 from chatlab.private.direct import DirectClient
 from chatlab.private.line import REASON_CHARACTERS, LineBroke
-from chatlab.private.security import doorkeepers
+from chatlab.private.security import check_host, check_name, doorkeepers, make_credentials
+from chatlab.services.addresses import ServerAddress, join_host_port
+from chatlab.services.machine import is_loopback
 from chatlab.settings import Settings
 from chatlab.v1 import direct_chat_pb2 as pb
 from chatlab.v1 import direct_chat_pb2_grpc as pb_grpc
@@ -53,15 +57,37 @@ class Endpoint(pb_grpc.DirectChatServiceServicer):
         self._server: Any = None
         self._stop: asyncio.Task[None] | None = None
 
-    async def start(self) -> int:
-        """Begin to serve on 127.0.0.1. Returns the port."""
+    async def start(self) -> ServerAddress:
+        """Begin to serve. Returns the address.
+
+        Raises:
+            NotPossible: ``client_host`` is no address for it, or needs a lab secret.
+            ServiceUnavailable: it is not an address of this computer.
+        """
+        host = self._settings.client_host
+        check_host(host, self._settings.lab_secret, "A client that takes direct calls")
+        await check_name(host)
         self._server = grpc.aio.server(
             interceptors=doorkeepers(self._settings), options=server_options(self._settings)
         )
         pb_grpc.add_DirectChatServiceServicer_to_server(self, self._server)  # type: ignore[no-untyped-call]
-        port: int = self._server.add_insecure_port("127.0.0.1:0")
+        port, certificate = self._bind(host)
         await self._server.start()
-        return port
+        return ServerAddress(host=host, port=port, certificate=certificate)
+
+    def _bind(self, host: str) -> tuple[int, str]:
+        """The port, and the PEM certificate that callers trust (empty on loopback)."""
+        wanted, certificate = join_host_port(host, 0), ""
+        try:
+            if is_loopback(host):
+                return self._server.add_insecure_port(wanted), certificate
+            credentials, certificate = make_credentials(host)
+            return self._server.add_secure_port(wanted, credentials), certificate
+        except RuntimeError as error:
+            raise ServiceUnavailable(
+                f"{host} is no address of this machine.",
+                todo="Set client_host to one (CHATLAB_CLIENT_HOST, or chatlab.toml).",
+            ) from error
 
     async def stop(self, grace: float = 0.0) -> None:
         """End all calls; returns soon also when a caller is frozen."""

@@ -42,6 +42,7 @@ from dataclasses import dataclass
 from itertools import compress
 from typing import Any
 
+from chatlab import logs
 from chatlab.errors import ChatlabError, ServiceUnavailable, Taken
 from chatlab.messages import BATCH_BYTES, BATCH_MESSAGES, Message, new_message, size_of
 from chatlab.private import scripts
@@ -74,6 +75,8 @@ LOOK_MOST = 20_000
 
 #: Users in one sweep: about a millisecond of Redis.
 SWEEP_USERS = 500
+
+log = logs.of(__name__)
 
 _VERDICTS: dict[str, Verdict] = {
     "s": "stored",
@@ -119,6 +122,7 @@ class RedisMailboxes:
         self._given: dict[str, _Given] = {}
         self._alive: dict[str, tuple[float, bool]] = {}
         self._tasks: list[asyncio.Task[None]] = []
+        self._away = False
 
     def _key(self, user: str, part: str) -> str:
         return self._redis.key("mailbox", f"{{{user}}}", part)
@@ -375,18 +379,27 @@ class RedisMailboxes:
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
-            with suppress(ChatlabError):  # Redis is away: the next sweep tries again
-                await self._live()
-                holds = list(self._holds.values())
-                for first in range(0, len(holds), SWEEP_USERS):
-                    some = holds[first : first + SWEEP_USERS]
-                    users = " ".join([hold.user for hold in some])
-                    tokens = " ".join([hold.token for hold in some])
-                    ends = self._redis.key("mailbox", "{"), "}:me"
-                    for number in await self._redis.run(
-                        scripts.SWEEP, [], [*ends, users, tokens]
-                    ):
-                        some[number - 1].wake()
+            try:
+                await self._sweep_once()
+            except ChatlabError as error:  # Redis is away: the next sweep tries again
+                if not self._away:
+                    log.warning("store away", store=self.backend, why=error.what)
+                self._away = True
+            else:
+                if self._away:
+                    log.warning("store back", store=self.backend)
+                self._away = False
+
+    async def _sweep_once(self) -> None:
+        await self._live()
+        holds = list(self._holds.values())
+        for first in range(0, len(holds), SWEEP_USERS):
+            some = holds[first : first + SWEEP_USERS]
+            users = " ".join([hold.user for hold in some])
+            tokens = " ".join([hold.token for hold in some])
+            ends = self._redis.key("mailbox", "{"), "}:me"
+            for number in await self._redis.run(scripts.SWEEP, [], [*ends, users, tokens]):
+                some[number - 1].wake()
 
     # -- all of them
 

@@ -23,6 +23,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from chatlab import logs
 from chatlab.errors import NotPossible
 from chatlab.services.machine import is_loopback
 from chatlab.settings import Settings
@@ -34,10 +35,12 @@ NOT_ADMITTED_KEY = "chatlab-not-admitted"
 #: Open to all.
 HEALTH = "/grpc.health.v1.Health/"
 
+log = logs.of(__name__)
+
 Metadata = tuple[tuple[str, str | bytes], ...]
 
 
-def check_host(host: str, lab_secret: str) -> None:
+def check_host(host: str, lab_secret: str, who: str = "The chat server") -> None:
     """Whether a server may bind to ``host``.
 
     Raises:
@@ -47,7 +50,7 @@ def check_host(host: str, lab_secret: str) -> None:
         raise _wildcard(host)
     if not is_loopback(host) and not lab_secret:
         raise NotPossible(
-            f"The chat server does not bind to {host} without a lab secret.",
+            f"{who} does not bind to {host} without a lab secret.",
             todo="Set lab_secret (CHATLAB_LAB_SECRET, or chatlab.toml), here and for all "
             "clients; or bind to 127.0.0.1.",
         )
@@ -134,6 +137,7 @@ def _refusal(what: str) -> Any:
     """A handler that answers any kind of call with UNAUTHENTICATED."""
 
     async def refuse(_: object, context: Any) -> None:
+        log.warning("refused", why=what, peer=context.peer())
         marker = ((NOT_ADMITTED_KEY, "1"),)
         await context.abort(grpc.StatusCode.UNAUTHENTICATED, what, marker)
 

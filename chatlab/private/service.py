@@ -11,24 +11,29 @@ loses nothing.
 
 Streams end with a status: ABORTED for a takeover, UNAVAILABLE for shutdown or when the store
 cannot be reached, so that clients come back and send again what has no receipt.
+
+A server that is to stop drains first: see :meth:`PrivateChat.drain`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from itertools import islice
 from typing import Any, NoReturn
+from urllib.parse import unquote
 
 import grpc
 import grpc.aio
 
+from chatlab import logs
 from chatlab.errors import (
     ChatlabError,
     InvalidInput,
     NameInUse,
+    SendUncertain,
     ServiceUnavailable,
     Taken,
     UnknownAccount,
@@ -53,7 +58,13 @@ from chatlab.v1 import private_chat_pb2_grpc as pb_grpc
 #: Names known to exist: accounts live as long as the lab, so a yes may be remembered.
 KNOWN_NAMES = 10_000
 
+#: A draining server waits no longer than this for the acknowledgements of what it handed out,
+#: seconds: clients send them within a hundredth, a frozen one never does.
+ACK_SECONDS = 1.0
+
 Context = Any  # grpc.aio.ServicerContext; grpcio carries no types
+
+log = logs.of(__name__)
 
 
 class _Stream:
@@ -62,6 +73,10 @@ class _Stream:
     def __init__(self, session: Session) -> None:
         self.session = session
         self.error: ChatlabError | None = None
+        #: Of a receiving one: what is on its way to the client.
+        self.window: _Window | None = None
+        #: Of a sending one: letters are being stored, or their receipts written.
+        self.posting = False
         self._task = asyncio.current_task()
 
     def end(self, error: ChatlabError) -> None:
@@ -89,22 +104,30 @@ class _Window:
         self.acked = 0
         self.bytes = 0
         self.leaving = False
+        self.quiet = False  # the server drains: nothing more is handed out
         #: What the store handed over unasked, and is not handed out yet.
         self.offered: list[Batch] = []
         #: A look is on its way: what is offered now may come out of order.
         self.looking = False
         #: Receiver -> the user's newest letter that it has acknowledged, not told yet.
         self.reached: dict[str, str] = {}
+        #: The latest acknowledgement on its way into the store; one at a time.
+        self.storing: asyncio.Task[None] | None = None
         self._batches: deque[Batch] = deque()
 
     def __len__(self) -> int:
         return self.handed - self.acked
 
     @property
+    def settled(self) -> bool:
+        """Whether all is acknowledged, and nothing is about to be handed out."""
+        return not (len(self) or self.looking or self.offered)
+
+    @property
     def room(self) -> tuple[int, int]:
         """How many messages and bytes may be handed out now."""
         size = wire.WINDOW_BYTES - self.bytes
-        if self.leaving or size <= 0:
+        if self.leaving or self.quiet or size <= 0:
             return 0, 0
         return min(BATCH_MESSAGES, wire.WINDOW_MESSAGES - len(self)), min(BATCH_BYTES, size)
 
@@ -176,13 +199,20 @@ class PrivateChat(pb_grpc.PrivateChatServiceServicer):
 
     def __init__(self, store: Mailboxes, accounts: Accounts, limits: Limits) -> None:
         self.streams: dict[str, set[_Stream]] = {}
+        #: Nothing new is let in …
         self.stopping = False
+        #: … and nothing more is taken from those who are in.
+        self.closing = False
+        #: How many claims, refusals, streams, letters stored and duplicates there were.
+        self.counts = Counter(claims=0, refused=0, streams=0, stored=0, duplicates=0)
         self._store = store
         self._accounts = accounts
         self._limits = limits
         self._known: set[str] = set()
         self._key: bytes | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        #: Set when something has ended that a drain may be waiting for.
+        self._ebbed = asyncio.Event()
 
     # -- who is calling
 
@@ -203,21 +233,25 @@ class PrivateChat(pb_grpc.PrivateChatServiceServicer):
         return session
 
     @asynccontextmanager
-    async def _stream(self, context: Context) -> AsyncIterator[Session]:
+    async def _stream(self, kind: str, context: Context) -> AsyncIterator[_Stream]:
         """An open call of whoever is calling; errors of chatlab become its status."""
-        stream = None
+        stream, why = None, "done"
         try:
             session = await self._session(context)
             stream = _Stream(session)
             if self.stopping:
                 raise _stopping()
             self.streams.setdefault(session.user, set()).add(stream)
-            yield session
+            self._opened(kind, session, context)
+            yield stream
         except ChatlabError as error:
+            why = error.what
             await _abort(context, error)
         except asyncio.CancelledError:
             if stream is None or stream.error is None:
-                raise  # the client is gone
+                why = "the client is gone"
+                raise
+            why = stream.error.what
             task = asyncio.current_task()
             if task is not None:
                 task.uncancel()
@@ -225,35 +259,102 @@ class PrivateChat(pb_grpc.PrivateChatServiceServicer):
         finally:
             if stream is not None:
                 self._forget(stream)
+                log.debug("stream closed", kind=kind, **_about(stream.session), why=why)
+
+    def _opened(self, kind: str, session: Session, context: Context) -> None:
+        self.counts["streams"] += 1
+        log.debug("stream opened", kind=kind, **_about(session), peer=_peer(context))
 
     def _forget(self, stream: _Stream) -> None:
         streams = self.streams.get(stream.session.user, set())
         streams.discard(stream)
         if not streams:
             self.streams.pop(stream.session.user, None)
+        self._ebbed.set()
+
+    def _all(self) -> list[_Stream]:
+        return [stream for streams in self.streams.values() for stream in streams]
 
     def end_all(self) -> None:
         """The server stops: end all streams and refuse new ones."""
         self.stopping = True
-        for streams in list(self.streams.values()):
-            for stream in list(streams):
-                stream.end(_stopping())
+        for stream in self._all():
+            stream.end(_stopping())
+
+    async def drain(self, seconds: float) -> None:
+        """The server is to stop: finish what has begun, begin nothing, then end all streams.
+
+        Claims and new streams are refused from now on, and nothing more is handed out. First
+        the clients get a moment to acknowledge what they have, while messages are still
+        taken: a client whose sending stream ends drops its receiving one, too. Then what was
+        read from the sending streams is stored and its receipts are written, and the
+        acknowledgements that were read are stored. Whoever has no receipt sends again,
+        elsewhere and under the same id.
+
+        Args:
+            seconds: at the end of this time all streams are ended, whatever is under way.
+        """
+        self.stopping = True
+        loop = asyncio.get_running_loop()
+        until = loop.time() + seconds
+        for stream in self._all():
+            if stream.window is not None:
+                stream.window.quiet = True
+        await self._until(self._acknowledged, min(until, loop.time() + ACK_SECONDS))
+        self.closing = True
+        await self._until(self._stored, until)
+        self.end_all()
+        await self._until(lambda: not self._tasks, until)  # mailboxes are let go
+
+    def _stored(self) -> bool:
+        """Whether nothing that was read is still under way."""
+        return not self._tasks and not any(stream.posting for stream in self._all())
+
+    def _acknowledged(self) -> bool:
+        """Whether the clients have acknowledged all that they were handed."""
+        windows = (stream.window for stream in self._all())
+        return all(window is None or window.settled for window in windows)
+
+    async def _until(self, condition: Callable[[], bool], when: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(when):
+                while not condition():
+                    self._ebbed.clear()
+                    await self._ebbed.wait()
 
     def end_older(self, user: str, incarnation: int) -> None:
         """End the streams of this user's older incarnations."""
-        for stream in list(self.streams.get(user, ())):
-            if stream.session.incarnation < incarnation:
-                stream.end(_taken(user))
+        older = [s for s in self.streams.get(user, ()) if s.session.incarnation < incarnation]
+        for stream in older:
+            stream.end(_taken(user))
+        if older:
+            log.info("takeover", user=user, incarnation=incarnation, streams=len(older))
 
     # -- calls
 
     async def Claim(self, request: pb.ClaimRequest, context: Context) -> pb.ClaimResponse:
+        about: dict[str, logs.Field] = {
+            "user": request.name,
+            "incarnation": request.incarnation,
+        }
         try:
-            return pb.ClaimResponse(session=await self._claim(request))
+            session = await self._claim(request)
         except ChatlabError as error:
+            self._refused(error, **about, peer=_peer(context))
             await _abort(context, error)
+        self.counts["claims"] += 1
+        log.info("claim", **about, peer=_peer(context))
+        return pb.ClaimResponse(session=session)
+
+    def _refused(self, error: ChatlabError, **about: logs.Field) -> None:
+        self.counts["refused"] += 1
+        # That a store is away is said once, by the store; its clients try again and again.
+        own = isinstance(error, (ServiceUnavailable, SendUncertain))
+        (log.debug if own else log.warning)("refused", **about, why=error.what)
 
     async def _claim(self, request: pb.ClaimRequest) -> str:
+        if self.stopping:
+            raise _stopping()
         name = check_name(request.name)
         accepted = await self._accounts.check(name, request.secret)
         if accepted is None:
@@ -267,10 +368,15 @@ class PrivateChat(pb_grpc.PrivateChatServiceServicer):
         return sessions.issue(await self._signing_key(), Session(name, request.incarnation))
 
     async def Send(self, _: object, context: Context) -> None:
-        async with self._stream(context) as session:
+        async with self._stream("send", context) as stream:
             await context.send_initial_metadata(())
             while (request := await context.read()) is not grpc.aio.EOF:
-                await context.write(await self._post(session, request.parcels))
+                if self.closing:
+                    raise _stopping()
+                stream.posting = True
+                await context.write(await self._post(stream.session, request.parcels))
+                stream.posting = False
+                self._ebbed.set()
 
     async def _post(self, session: Session, parcels: Sequence[pb.Parcel]) -> pb.SendResponse:
         batches = [wire.opened(parcel, session) for parcel in parcels]
@@ -291,7 +397,10 @@ class PrivateChat(pb_grpc.PrivateChatServiceServicer):
         if not await self._exists(to):
             reason = f"There is no account {to}."
             return [wire.refusals(len(batch), pb.OUTCOME_UNKNOWN_ACCOUNT, reason)]
-        return list(wire.receipts_of(await self._store.send(to, batch), to, self._limits))
+        stored = await self._store.send(to, batch)
+        self.counts["stored"] += stored.verdicts.count("stored")
+        self.counts["duplicates"] += stored.verdicts.count("duplicate")
+        return list(wire.receipts_of(stored, to, self._limits))
 
     async def _exists(self, name: str) -> bool:
         if name in self._known:
@@ -304,8 +413,9 @@ class PrivateChat(pb_grpc.PrivateChatServiceServicer):
         return found
 
     async def Receive(self, _: object, context: Context) -> None:
-        async with self._stream(context) as session:
-            window = _Window()
+        async with self._stream("receive", context) as stream:
+            session, window = stream.session, _Window()
+            stream.window = window
             hold = await self._store.attach(
                 *(session.user, session.incarnation, window.news, window.offer, window.told)
             )
@@ -316,7 +426,7 @@ class PrivateChat(pb_grpc.PrivateChatServiceServicer):
                 await _first_of(handing, self._take_acks(hold, window, context))
             finally:
                 # Not interrupted by a second cancellation: the mailbox must be let go.
-                await asyncio.shield(self._spawn(self._detach(hold)))
+                await asyncio.shield(self._spawn(self._detach(hold, window)))
 
     async def _hand_out(self, hold: Hold, window: _Window, context: Context) -> None:
         """Until the client left and has acknowledged all."""
@@ -326,6 +436,7 @@ class PrivateChat(pb_grpc.PrivateChatServiceServicer):
             if batch is not None:
                 window.add(batch)
             elif not window.reached:
+                self._ebbed.set()
                 await window.changed.wait()
                 continue
             await context.write(wire.frame_of(batch, window.take_reached()))
@@ -357,7 +468,8 @@ class PrivateChat(pb_grpc.PrivateChatServiceServicer):
             if request.acked > window.acked:
                 done = window.ack(request.acked)
                 # Once begun it is finished, also when the stream ends meanwhile.
-                await asyncio.shield(self._spawn(self._store.ack(hold, *done)))
+                window.storing = self._spawn(self._store.ack(hold, *done))
+                await asyncio.shield(window.storing)
             window.leaving |= request.leaving
             if request.awaiting:
                 await self._say_reached(hold.user, request.awaiting, window)
@@ -372,18 +484,18 @@ class PrivateChat(pb_grpc.PrivateChatServiceServicer):
     # -- questions
 
     async def GetHistory(self, request: pb.GetHistoryRequest, context: Context) -> None:
-        async with self._stream(context) as session:
+        async with self._stream("history", context) as stream:
             if not 1 <= request.limit <= TOLD_MESSAGES:
                 raise InvalidInput(f"A limit is 1 to {TOLD_MESSAGES:,}, not {request.limit}.")
             peer = check_name(request.peer)
-            found = await self._store.history(session.user, peer, request.limit)
+            found = await self._store.history(stream.session.user, peer, request.limit)
             for frame in wire.history_frames(found):
                 await context.write(frame)
 
     async def GetPresence(
         self, request: pb.GetPresenceRequest, context: Context
     ) -> pb.GetPresenceResponse:
-        async with self._stream(context):
+        async with self._stream("presence", context):
             if not 1 <= len(request.names) <= BATCH_MESSAGES:
                 raise InvalidInput(f"Ask for 1 to {BATCH_MESSAGES} names at a time.")
             names = [name for name in request.names if await self._exists(check_name(name))]
@@ -395,7 +507,10 @@ class PrivateChat(pb_grpc.PrivateChatServiceServicer):
                 ]
             )
 
-    async def _detach(self, hold: Hold) -> None:
+    async def _detach(self, hold: Hold, window: _Window) -> None:
+        # The store refuses what a hold that was let go acknowledges.
+        if window.storing is not None:
+            await asyncio.wait([window.storing])
         with suppress(ChatlabError):  # the hold ends with the server's own lease
             await self._store.detach(hold)
 
@@ -407,6 +522,7 @@ class PrivateChat(pb_grpc.PrivateChatServiceServicer):
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
+        self._ebbed.set()
         if not task.cancelled():
             task.exception()  # raised by whoever waits for it; nobody may wait any more
 
@@ -417,6 +533,15 @@ def _taken(user: str) -> Taken:
 
 def _stopping() -> ServiceUnavailable:
     return ServiceUnavailable("The chat server is stopping.")
+
+
+def _about(session: Session) -> dict[str, logs.Field]:
+    return {"user": session.user, "incarnation": session.incarnation}
+
+
+def _peer(context: Context) -> str:
+    """The client's address, as gRPC spells it (``ipv4:127.0.0.1:4711``)."""
+    return unquote(context.peer())
 
 
 async def _abort(context: Context, error: ChatlabError) -> NoReturn:

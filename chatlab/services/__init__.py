@@ -16,6 +16,7 @@
     progress.py    what a slow start says meanwhile
     find.py        which programs this machine offers; packages.py fetches one
     links.py       one user's way to one service
+    place.py       where a chat system is; doors.py, guests.py and invitation.py let others in
 """
 
 from __future__ import annotations

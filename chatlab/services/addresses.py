@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import ssl
 from dataclasses import dataclass, field, replace
 from typing import Any
+
+from chatlab.errors import InvalidInput
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +104,27 @@ class ServerAddress:
     def through(self, host: str, port: int) -> ServerAddress:
         """The same server reached through a link."""
         return replace(self, link=join_host_port(host, port))
+
+
+def trust(authority: str) -> ssl.SSLContext:
+    """What a TLS connection of ours asks of the other end: a certificate for the host's name,
+    signed by ``authority`` (PEM) and nobody else; empty: by one that the system trusts.
+
+    Raises:
+        InvalidInput: that is no certificate.
+    """
+    return _only(authority) if authority else ssl.create_default_context()
+
+
+@functools.cache
+def _only(authority: str) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cadata=authority)
+    except (ssl.SSLError, ValueError) as error:
+        raise InvalidInput(
+            "The setting authority is not a certificate.",
+            todo="It is all from -----BEGIN CERTIFICATE----- to -----END CERTIFICATE-----.",
+        ) from error
 
 
 def join_host_port(host: str, port: int) -> str:

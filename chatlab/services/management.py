@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from chatlab.errors import NO_EFFECT, ServiceUnavailable
-from chatlab.services.addresses import RabbitAddress
+from chatlab.services.addresses import RabbitAddress, trust
 
 #: Longest answer that is read.
 ANSWER_BYTES = 64 * 1024 * 1024
@@ -41,7 +41,7 @@ class Management:
     def __init__(self, address: RabbitAddress, timeout: float = 5.0) -> None:
         self.timeout = timeout
         url = urlsplit(address.management_url)
-        self._tls = url.scheme == "https"
+        self._tls = trust(address.authority) if url.scheme == "https" else None
         self._host = url.hostname or ""
         self._port = url.port or (443 if self._tls else 80)
         self._root = url.path.rstrip("/") + "/api/"
@@ -129,7 +129,7 @@ class Management:
                 "No address of a RabbitMQ management API is known.",
                 todo="Set CHATLAB_MANAGEMENT_URL, for instance http://host:15672.",
             )
-        return await asyncio.open_connection(self._host, self._port, ssl=self._tls or None)
+        return await asyncio.open_connection(self._host, self._port, ssl=self._tls)
 
     @property
     def _where(self) -> str:

@@ -46,6 +46,21 @@ def events_of(rabbitmq: RabbitAddress) -> str:
     return f"{EVENTS}/{rabbitmq.vhost}/"
 
 
+def watching(rabbitmq: RabbitAddress) -> dict[str, str]:
+    """As :data:`TO_WATCH`, for one lab only."""
+    own = re.escape(events_of(rabbitmq))
+    return {
+        "configure": f"^{own}",
+        "write": f"^{own}",
+        "read": rf"^({own}|amq\.rabbitmq\.event$)",
+    }
+
+
+def guest_of(rabbitmq: RabbitAddress) -> str:
+    """The account of a lab's users on other computers; see :mod:`guests`."""
+    return f"{rabbitmq.vhost}-guest"
+
+
 @dataclass(frozen=True)
 class Namespace:
     """What one lab has on a RabbitMQ and on a Redis."""
@@ -107,10 +122,15 @@ async def _create_vhost(management: Management, vhost: str) -> None:
 
 
 async def _permit(
-    management: Management, rabbitmq: RabbitAddress, monitors: Iterable[str]
+    management: Management,
+    rabbitmq: RabbitAddress,
+    monitors: Iterable[str],
+    guests: Iterable[str] = (),
 ) -> None:
-    """In a new virtual host: all to the lab, and to list what is there to who looks."""
-    rights = {rabbitmq.user: EVERYTHING, **dict.fromkeys(monitors, TO_LIST)}
+    """In a new virtual host: all to the lab and its guests, and to list what is there to who
+    looks."""
+    rights = dict.fromkeys((rabbitmq.user, *guests), EVERYTHING)
+    rights |= dict.fromkeys(monitors, TO_LIST)
     puts = (
         management.put("permissions", rabbitmq.vhost, user, body=body)
         for user, body in rights.items()
@@ -166,7 +186,10 @@ async def _renew_vhost(space: Namespace) -> None:
         management = Management(space.administrator, DEADLINE_SECONDS)
         await _create_vhost(management, space.rabbitmq.vhost)
         # Also to the accounts of other computers, whose rights went with the old one.
-        await _permit(management, space.rabbitmq, await _monitors(management, space.rabbitmq))
+        users = await _users(management)
+        monitors = _monitors(users, space.rabbitmq)
+        guests = [user for user in users if user == guest_of(space.rabbitmq)]
+        await _permit(management, space.rabbitmq, monitors, guests)
 
 
 async def _remove_vhost(space: Namespace) -> None:
@@ -176,17 +199,20 @@ async def _remove_vhost(space: Namespace) -> None:
         )
 
 
-async def _monitors(management: Management, rabbitmq: RabbitAddress) -> list[str]:
+async def _users(management: Management) -> list[str]:
+    return [user["name"] for user in await management.get("users") or ()]
+
+
+def _monitors(users: Iterable[str], rabbitmq: RabbitAddress) -> list[str]:
     """The accounts that look, of all computers that share the lab."""
     pattern = re.escape(rabbitmq.monitor[: -2 * TOKEN_BYTES]) + f"[0-9a-f]{{{2 * TOKEN_BYTES}}}"
-    users = [user["name"] for user in await management.get("users") or ()]
     return [name for name in users if re.fullmatch(pattern, name)]
 
 
 async def _remove_monitors(space: Namespace) -> None:
     if space.administrator is not None:
         management = Management(space.administrator, DEADLINE_SECONDS)
-        for name in await _monitors(management, space.rabbitmq):
+        for name in _monitors(await _users(management), space.rabbitmq):
             await management.delete("users", name)
 
 

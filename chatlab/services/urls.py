@@ -33,6 +33,7 @@ def rabbitmq_address(settings: Settings) -> RabbitAddress | None:
         password=unquote(url.password or "guest"),
         vhost=unquote(url.path[1:]) or "/",
         tls=tls,
+        authority=settings.authority,
         management_url=_management_url(settings),
     )
 
@@ -71,6 +72,7 @@ def redis_address(settings: Settings) -> RedisAddress | None:
         password=unquote(url.password or ""),
         db=int(database),
         tls=url.scheme == "rediss",
+        authority=settings.authority,
     )
 
 

@@ -109,7 +109,9 @@ async def test_the_exchange_is_as_durable_as_asked(
 # -------------------------------------------------------------------------- rabbitmq-log
 
 
-async def test_a_late_joiner_of_a_log_chooses_where_to_begin(rig: Rig) -> None:
+async def test_a_late_joiner_of_a_log_chooses_where_to_begin(
+    rig: Rig, journal: Journal
+) -> None:
     ana, bob, eva, dan = rig.people("ana", "bob", "eva", "dan")
     await bob.join("sd", LOG)
     await ana.say("sd", "1", "2")
@@ -120,6 +122,8 @@ async def test_a_late_joiner_of_a_log_chooses_where_to_begin(rig: Rig) -> None:
     assert await bob.sees(3) == await eva.sees(3) == ["1", "2", "3"]
     assert await dan.sees(1) == ["3"]
     assert not (bob.redelivered or eva.redelivered or dan.redelivered)
+    first = {fact.user: fact.first for fact in journal.facts(j.Subscribed)}
+    assert first == {"bob": False, "eva": True, "dan": False}
 
 
 async def test_an_offset_that_rabbitmq_does_not_know_is_refused_before_it_is_sent(
@@ -147,7 +151,8 @@ async def test_a_position_in_the_log_outlives_disconnect_crash_and_life(
     bob.crash()
     await ana.say("sd", "3", "4")
     new = rig.person("bob", settings=PATIENT)
-    await new.join("sd")
+    await new.join("sd", f"{LOG}:from=first")  # it does not begin: it goes on
+    assert not any(fact.first for fact in journal.facts(j.Subscribed))
     await ana.say("sd", "5")
     assert await new.sees(3) == ["3", "4", "5"]
     assert new.redelivered == []

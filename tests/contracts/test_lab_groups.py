@@ -90,6 +90,17 @@ def test_a_late_joiner_of_a_log_chooses_and_the_group_is_one(lab: Lab) -> None:
     assert lab.settle().done
 
 
+def test_settle_knows_that_a_log_owes_a_late_joiner_what_it_asked_for(lab: Lab) -> None:
+    ana, bob = lab.users("ana", "bob")
+    ana.join("news", "rabbitmq-log").send_many(["1", "2"])
+    seen = bob.subscribe("news", "rabbitmq-log:from=first")
+    waiting = [(row["for"], row["messages"]) for row in lab.settle().waiting]
+    assert waiting == [("bob", 2)]
+    bob.join("news", "rabbitmq-log:from=first")
+    assert lab.settle().done
+    assert [m.body for m in seen.received] == ["1", "2"]
+
+
 def test_a_position_in_the_log_outlives_a_crash(lab: Lab) -> None:
     ana, bob = lab.users("ana", "bob")
     room = ana.join("news", "rabbitmq-log")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import shutil
 import signal
 import sys
 import time
@@ -22,7 +20,6 @@ from process_rig import ROOT, UNNOTICED, Lab, receiver, until_let_go
 from chatlab.errors import NotAdmitted
 from chatlab.services.addresses import RedisAddress, ServerAddress, to_dict
 from chatlab.services.links import Link
-from chatlab.settings import child_environ
 
 #: How long a frozen client may go unnoticed: ping after 2 s, give up after 1 s, and slack.
 NOTICE_SECONDS = 3.0 + 1.5
@@ -186,21 +183,6 @@ async def test_a_server_process_with_tls_and_a_secret_serves_who_shows_it(lab: L
         with pytest.raises(NotAdmitted):
             await lab.rig.online("bob", 2, settings=quick_settings())
         await ana.client.close()
-
-
-async def test_off_loopback_users_chat_with_tls_and_the_labs_secret() -> None:
-    if sys.platform != "linux" or os.geteuid() != 0 or shutil.which("unshare") is None:
-        pytest.skip("a network namespace of one's own needs Linux, root and unshare")
-    child = await asyncio.create_subprocess_exec(
-        *("unshare", "--net", sys.executable, "-m", "tests.lan_child"),
-        cwd=ROOT,
-        env=child_environ(),
-        stdout=PIPE,
-        stderr=PIPE,
-    )
-    async with asyncio.timeout(6 * PATIENCE_SECONDS):
-        said, errors = await child.communicate()
-    assert said == b"ok\n", errors.decode()
 
 
 async def test_sigterm_ends_the_server_soon_even_with_a_frozen_client(lab: Lab) -> None:

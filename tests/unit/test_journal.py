@@ -64,6 +64,15 @@ def test_every_kind_survives_the_way_to_disk_and_back(kind: str) -> None:
     assert type(fact).__name__ == kind
 
 
+def test_an_older_journal_does_not_say_that_a_member_began_at_the_first_message() -> None:
+    older = module.decode('["Subscribed", 1.0, "bob", 1, "group:sd", "rabbitmq-log"]')
+    (fact,) = Journal([older])
+    assert fact == module.Subscribed(1.0, "bob", 1, "group:sd", "rabbitmq-log", first=False)
+    for line in ('["Subscribed", 1.0, "bob", 1, "group:sd"]', '["Left", 1.0, "bob", 1]'):
+        with pytest.raises(InvalidInput, match="fields"):
+            module.decode(line)
+
+
 def test_a_journal_survives_the_way_to_disk_and_back(tmp_path: Path) -> None:
     journal = Journal(ROWS, tier="real", versions={"RabbitMQ": "3.10.8"}, rows_of="zoë")
     loaded = Journal.load(journal.save(tmp_path / "j.jsonl"))

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
+from chatlab.experiments.outside import Outside
 from chatlab.experiments.outside_child import conversation, labelled, unlabelled
-from chatlab.experiments.outside_seat import Ledger, url_of
+from chatlab.experiments.outside_seat import Ledger, OutsideSeat, url_of
 from chatlab.insults.line import DELIVERIES
+from chatlab.journal import Row
 from chatlab.messages import Message
 from chatlab.services.addresses import RabbitAddress, RedisAddress
 
@@ -53,6 +59,29 @@ def test_what_failed_as_often_as_elsewhere_is_a_dead_letter() -> None:
     ledger = Ledger()
     assert [ledger.fail("x") for _ in range(DELIVERIES)] == [False] * (DELIVERIES - 1) + [True]
     assert not ledger.fail("y")
+
+
+@pytest.mark.parametrize(
+    ("promises", "options", "first"),
+    [
+        ("rabbitmq-log", {"first_message": True}, True),
+        ("rabbitmq-log", {}, False),
+        ("rabbitmq-durable", {"first_message": True}, False),
+    ],
+)
+def test_a_client_that_promises_a_log_owes_a_late_joiner_what_was_before(
+    promises: str, options: dict[str, Any], first: bool
+) -> None:
+    rows: list[Row] = []
+    lab: Any = SimpleNamespace(lease=SimpleNamespace(rabbitmq=None), record=rows.append)
+    client = Outside(
+        *("outside:x.py", Path("x.py"), "X", "group", "rabbitmq", promises), False, False
+    )
+    seat = OutsideSeat(lab, client, "eva", "group:sd", Ledger(), lambda _: None)
+    seat._work = options
+    said = ("Subscribed", 1.0, "eva", 1, "group:sd", "outside:x.py")
+    seat._record(said)
+    assert rows == [(*said, first)]
 
 
 def test_urls_carry_whatever_a_password_holds() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from private_rig import PATIENCE_SECONDS, Person, Rig, quick_settings, rig
@@ -19,7 +20,7 @@ from chatlab.errors import (
 from chatlab.journal import Acked, Connected, Delivered, Discarded, Disconnected
 from chatlab.messages import BATCH_BYTES, Message
 from chatlab.private.accounts import MemoryAccounts
-from chatlab.private.mailbox import Batch, Stored, joined
+from chatlab.private.mailbox import Batch, Hold, Stored, joined
 from chatlab.private.memory import MemoryMailboxes
 from chatlab.private.server import ChatServer
 from chatlab.private.service import _Window
@@ -341,6 +342,43 @@ async def test_closing_takes_what_is_on_its_way_so_that_nothing_comes_twice() ->
         await again.wait_for(500 - len(bob.shown))
         assert [*bob.bodies, *again.bodies] == [str(n) for n in range(500)]
         assert again.redelivered == []
+
+
+class SlowToStoreAcks(MemoryMailboxes):
+    """Stores an acknowledgement when it may; keeps the order of what was stored and let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.may = asyncio.Event(), asyncio.Event()
+        self.done: list[str] = []
+
+    async def ack(self, hold: Hold, *args: Any) -> None:
+        self.asked.set()
+        await self.may.wait()
+        self.done.append("ack")
+        await super().ack(hold, *args)
+
+    async def detach(self, hold: Hold) -> None:
+        self.done.append("detach")
+        await super().detach(hold)
+
+
+async def test_a_mailbox_is_let_go_after_its_last_acknowledgement_was_stored() -> None:
+    store = SlowToStoreAcks()
+    async with rig(store) as r:
+        ana, bob = await r.online("ana"), await r.online("bob")
+        await ana.send("bob", "1")
+        await bob.wait_for(1)
+        closing = asyncio.create_task(bob.client.close())
+        await store.asked.wait()
+        await ana.send("bob", "2")  # news wake the stream, which finds that it may end
+        for _ in range(100):  # turns of the loop, more than it needs
+            await asyncio.sleep(0)
+        store.may.set()
+        await closing
+        assert store.done == ["ack", "detach"]
+        (state,) = [state for state in await store.state() if state.user == "bob"]
+        assert (state.acked, state.unacknowledged, state.held) == (1, 1, False)
 
 
 async def test_a_crash_leaves_no_goodbye_in_the_journal() -> None:

@@ -77,6 +77,38 @@ def test_a_script_without_erlang_is_passed_over(bare: Path) -> None:
     assert program.origin == "conda"
 
 
+def test_condas_real_script_is_found_behind_its_wrapper(bare: Path) -> None:
+    """The layout of conda-forge's recipe: links to a wrapper in bin, which changes into a
+    folder that may not be writable; the real scripts and plugins in lib/rabbitmq."""
+    prefix = bare / "miniforge/envs/chatlab"
+    home = prefix / "lib/rabbitmq"
+    wrapper = executable(home / "sbin/rabbitmq-script-wrapper")
+    real = executable(home / "sbin/rabbitmq-server")
+    (home / "plugins/rabbit-4.3.4/ebin").mkdir(parents=True)
+    erlang(prefix / "bin")
+    (prefix / "bin/rabbitmq-server").symlink_to(f"../lib/rabbitmq/sbin/{wrapper.name}")
+
+    for environ in (
+        {"PATH": f"{prefix}/bin:/usr/bin", "CONDA_PREFIX": str(prefix)},  # activated
+        {"PATH": "/usr/bin", "CONDA_PREFIX": str(prefix)},
+    ):
+        program = found(bare, **environ)
+        assert (program.script, program.version, program.origin) == (real, "4.3.4", "conda")
+        assert program.epmd == prefix / "bin/epmd"
+        assert program.plugins == home / "plugins"
+
+
+def test_a_conda_environment_is_found_from_its_own_python_alone(
+    bare: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kernel or a Binder may start it without activating anything."""
+    real = executable(bare / "envs/x/lib/rabbitmq/sbin/rabbitmq-server")
+    erlang(bare / "envs/x/bin")
+    monkeypatch.setattr(find.sys, "prefix", str(bare / "envs/x"))
+
+    assert found(bare, PATH="").script == real
+
+
 def test_homebrew_is_found_without_being_on_path(bare: Path) -> None:
     executable(bare / "brew/opt/rabbitmq/sbin/rabbitmq-server")
     (bare / "brew/opt/rabbitmq/plugins/rabbit-4.1.2").mkdir(parents=True)

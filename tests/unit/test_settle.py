@@ -41,8 +41,8 @@ def off(user: str, chat: str = "") -> tuple[Any, ...]:
     return ("Disconnected", 0.0, user, 1, chat, "")
 
 
-def subscribed(user: str, backend: str = "rabbitmq-durable") -> tuple[Any, ...]:
-    return ("Subscribed", 0.0, user, 1, GROUP, backend)
+def subscribed(user: str, backend: str = "rabbitmq-durable", *first: bool) -> tuple[Any, ...]:
+    return ("Subscribed", 0.0, user, 1, GROUP, backend, *first)
 
 
 def due(*rows: tuple[Any, ...]) -> Due:
@@ -146,6 +146,45 @@ def test_who_has_left_for_good_is_due_nothing() -> None:
         *(sent("1", GROUP, "sd"), confirmed("1", GROUP)),
     )
     assert found.deliverable() == found.waiting() == {}
+
+
+def test_who_reads_a_log_from_its_first_message_is_due_what_was_confirmed_before() -> None:
+    log = [on("ana"), subscribed("ana", "rabbitmq-log", False), on("ana", GROUP)]
+    log += [sent("1", GROUP, "sd"), confirmed("1", GROUP), delivered("1", GROUP, "ana")]
+    log += [sent("2", GROUP, "sd"), on("bob")]  # under way: not confirmed yet
+    bob = [subscribed("bob", "rabbitmq-log", True)]
+    assert due(*log, *bob).waiting() == {(GROUP, "bob"): 1}
+    bob.append(on("bob", GROUP))
+    assert due(*log, *bob).deliverable() == {(GROUP, "bob"): 1}
+    bob.append(confirmed("2", GROUP))
+    assert due(*log, *bob).deliverable() == {(GROUP, "ana"): 1, (GROUP, "bob"): 2}
+    bob += [
+        delivered(id, GROUP, name) for id, name in (("2", "ana"), ("1", "bob"), ("2", "bob"))
+    ]
+    bob.append(subscribed("bob", "rabbitmq-log", True))  # its next life: nothing anew
+    assert due(*log, *bob).deliverable() == {}
+
+
+@pytest.mark.parametrize("first", [[], [False]], ids=["an older journal", "from now on"])
+def test_who_reads_a_log_from_its_end_is_due_nothing_from_before(first: list[bool]) -> None:
+    log = [on("ana"), subscribed("ana", "rabbitmq-log", *first), on("bob")]
+    log += [sent("1", GROUP, "sd"), confirmed("1", GROUP)]
+    log += [subscribed("bob", "rabbitmq-log", *first), on("bob", GROUP)]
+    assert due(*log).deliverable() == {}
+
+
+def test_who_has_left_is_not_due_again_what_a_late_joiner_is() -> None:
+    log = [on("ana"), subscribed("ana"), on("ana", GROUP), sent("1", GROUP, "sd")]
+    log += [confirmed("1", GROUP), ("Left", 0.0, "ana", 1, GROUP), on("bob")]
+    log += [subscribed("bob", "rabbitmq-log", True), on("bob", GROUP)]
+    assert due(*log).deliverable() == {(GROUP, "bob"): 1}
+
+
+def test_who_comes_again_and_reads_from_the_first_message_is_due_what_it_left_behind() -> None:
+    log = [on("ana"), on("bob"), subscribed("bob", "rabbitmq-log", False)]
+    log += [sent("1", GROUP, "sd"), confirmed("1", GROUP), ("Left", 0.0, "bob", 1, GROUP)]
+    assert due(*log, subscribed("bob", "rabbitmq-log", False)).waiting() == {}
+    assert due(*log, subscribed("bob", "rabbitmq-log", True)).waiting() == {(GROUP, "bob"): 1}
 
 
 def test_an_insult_is_done_when_any_member_has_handled_it_not_when_shown() -> None:

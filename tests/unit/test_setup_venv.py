@@ -126,6 +126,21 @@ def test_beside_an_old_python_a_newer_one_is_found(machine: Machine) -> None:
     assert machine.run(VERSION="3.10.12").returncode == 0
 
 
+def test_on_ubuntu_22_04_its_own_python3_11_is_found_and_completed(machine: Machine) -> None:
+    """Its python3 is 3.10; universe has a 3.11, whose venv module is a package of its own."""
+    machine.has_apt()
+    machine.put("python3.11", "VERSION=3.11.0rc1\n" + PYTHON)
+    done = machine.run(VERSION="3.10.12")
+    assert done.returncode != 0
+    assert (
+        "Type: sudo apt-get install python3.11-venv   and then the same again." in done.stderr
+    )
+    (machine.folder / "ensurepip").touch()  # as that package does
+    done = machine.run(VERSION="3.10.12")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "VERSION=3.11.0rc1" in (machine.folder / "venv/bin/python").read_text()
+
+
 def test_a_python_that_was_named_is_the_only_one_tried(machine: Machine) -> None:
     (machine.folder / "ensurepip").touch()
     done = machine.run(PYTHON="python3.99")
