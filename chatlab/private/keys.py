@@ -46,9 +46,23 @@ class Keys:
     ports: Sequence[int] = field(default_factory=list)
 
 
-def file_of(settings: Settings) -> Path:
-    """Where the keys of ``settings.lab`` are kept."""
-    return settings.folder.expanduser().absolute() / "keys" / f"{settings.lab}.json"
+def file_of(settings: Settings, lab: str = "") -> Path:
+    """Where the keys of a lab are kept; of ``settings.lab`` if none is named."""
+    return settings.folder.expanduser().absolute() / "keys" / f"{lab or settings.lab}.json"
+
+
+def with_secret(settings: Settings, lab: str) -> Settings:
+    """The settings of a client on the server's own computer: where the lab's secret was made
+    by a server here, and none is set, with that one.
+
+    Raises:
+        InvalidInput: the file is damaged.
+        ServiceUnavailable: it cannot be read.
+    """
+    file = file_of(settings, lab)
+    if settings.lab_secret or settings.invited or not file.exists():
+        return settings
+    return replace(settings, lab_secret=_read(file).lab_secret)
 
 
 def keys_of(settings: Settings) -> Keys:

@@ -112,13 +112,19 @@ def settled(folder: Path) -> dict[str, str]:
 
 
 async def arrive(stack: AsyncExitStack, town: Town, computer: Computer) -> User:
-    """A user on its computer. Ana and Bob take direct calls."""
-    environ = town.environ | {"CHATLAB_FOLDER": str(town.invitation.parent / computer.name)}
-    if computer.name != "eva":
-        environ["CHATLAB_CLIENT_HOST"] = computer.address
+    """A user on its computer."""
+    environ = own_environ(town, computer)
     return await stack.enter_async_context(
         user(computer.name, computer, town.invitation, environ)
     )
+
+
+def own_environ(town: Town, computer: Computer) -> dict[str, str]:
+    """Each computer has a folder of its own, and all but Eva's take direct calls."""
+    environ = town.environ | {"CHATLAB_FOLDER": str(town.invitation.parent / computer.name)}
+    if computer.name != "eva":
+        environ["CHATLAB_CLIENT_HOST"] = computer.address
+    return environ
 
 
 async def ended(serving: list[Speaker]) -> None:
@@ -211,6 +217,19 @@ async def test_a_computer_that_is_cut_off_is_away_and_gets_all_when_it_is_back(
     assert await send(eva, GROUP, "sd", "rabbitmq-durable", "fin") == "confirmed"
     assert (await bob.wait_for(PRIVATE, before[0] + 21))[before[0] :] == [*private, "fin"]
     assert (await bob.wait_for(GROUP, before[1] + 21))[before[1] :] == [*group, "fin"]
+
+
+async def test_on_the_servers_own_computer_no_invitation_is_needed(town: Town) -> None:
+    nothing = town.invitation.with_name("nothing.toml")
+    nothing.write_text("")
+    before = len(town.bob.bodies("private:bob:fran"))
+    async with user("fran", town.server, nothing, town.environ) as fran:
+        await fran.do("mailbox", backend="mailbox-redis")
+        for backend in ("mailbox-redis", "direct"):
+            said = await send(fran, "private:bob:fran", "bob", backend, f"por {backend}")
+            assert said == "confirmed"
+    bodies = await town.bob.wait_for("private:bob:fran", before + 2)
+    assert bodies[before:] == ["por mailbox-redis", "por direct"]
 
 
 async def test_only_the_server_and_the_doors_are_open_and_they_let_no_stranger_in(
