@@ -26,11 +26,13 @@ lab: setup ## open JupyterLab; ARGS="--no-browser --port 8890" passes on
 
 test: lint ## run every check; PYTEST="tests/unit -x" runs some
 	@$(BIN)/python -m chatlab.services.packages
+	@.ci/tools
 	CHATLAB_BROWSER="$$(.ci/browser $(BIN)/python)" $(BIN)/python -m pytest \
 	    --numprocesses=2 --dist=loadfile --durations=20 -m "not soak" \
 	    --nbval-lax --nbval-current-env --nbval-cell-timeout=120 $(PYTEST)
 
 soak: $(VENV)/has-test ## every fault ten times (hours); ROUNDS=2 for fewer
+	$(BIN)/python -m pytest -q tests/image
 	for round in $$(seq $(ROUNDS)); do \
 	    $(BIN)/python -m pytest -q tests/faults tests/notebooks || exit 1; \
 	    for kernel in 6 7; do \

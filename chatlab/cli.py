@@ -204,6 +204,19 @@ def stage(settings: Settings, options: argparse.Namespace) -> int:
     return lecture.stage(settings, options)
 
 
+def client(settings: Settings, options: argparse.Namespace) -> int:
+    """Chat in this terminal."""
+    from chatlab.terminal import command
+
+    return command.client(settings, options)
+
+
+def _client_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", nargs="?", default="", metavar="NAME", help="else it is asked")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="the TOML file")
+    parser.add_argument("--lab", metavar="NAME", help="the lab to enter (setting: lab)")
+
+
 def _stage_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=int, default=0, help="default: 8866, or a free one")
     parser.add_argument(
@@ -259,6 +272,8 @@ COMMANDS = (
         _doctor_arguments,
         fail=_doctor_failed,
     ),
+    Command("server", "run a chat server", server, _server_arguments),
+    Command("client", "chat in this terminal", client, _client_arguments, logs=False),
     Command("run", "play a scenario and judge it", commands.run, commands.run_arguments),
     Command(
         "matrix",
@@ -269,8 +284,13 @@ COMMANDS = (
     Command("replay", "show a kept run", commands.replay, commands.replay_arguments),
     Command("rerun", "does its verdict repeat?", commands.rerun, commands.rerun_arguments),
     Command("list", "list the scenarios", commands.shipped),
-    Command("server", "serve private chats to chatlab client", server, _server_arguments),
-    Command("stage", "show a lab to a class: chats, queues, faults", stage, _stage_arguments),
+    Command(
+        "stage",
+        "show a lab to a class: chats, queues, faults",
+        stage,
+        _stage_arguments,
+        logs=False,  # Voilà has its own
+    ),
     Command("bench", "measure against the bare libraries", bench, _bench_arguments),
 )
 
@@ -299,6 +319,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return INTERRUPTED
+    finally:
+        logs.end()
 
 
 def _settings(options: argparse.Namespace) -> Settings:

@@ -45,6 +45,9 @@ CLOSE_SECONDS = 1.0
 #: Messages that a listener reads ahead of whoever takes them.
 AHEAD_MESSAGES = 500
 
+#: The module of asyncio that writes to sockets.
+WRITER = "asyncio.selector_events"
+
 #: Answers by which Redis says that it cannot work now; the command was not run.
 _NOT_READY = ("LOADING", "MISCONF", "READONLY", "MASTERDOWN", "NOREPLICAS", "BUSY", "TRYAGAIN")
 
@@ -360,12 +363,25 @@ def mapped(address: RedisAddress) -> Iterator[None]:
         raise
     except (driver_errors.RedisError, OSError) as caught:
         error = caught
+    except (TypeError, AttributeError) as caught:
+        if not _written_to_a_lost_connection(caught):
+            raise
+        error = driver_errors.ConnectionError(str(caught))
     if _cancellations() > before:
         # redis-py has lost it: asyncio.wait_for of Python 3.11 swallows a cancellation
         # that arrives together with the result (github.com/python/cpython/issues/86296).
         raise asyncio.CancelledError from error
     if error is not None:
         raise _translate(error, address) from error
+
+
+def _written_to_a_lost_connection(error: Exception) -> bool:
+    """Whether asyncio raised it, which in Python 3.12 and up to 3.13.7 takes a connection that
+    is lost for one that is there (github.com/python/cpython/issues/136234)."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and trace.tb_frame.f_globals.get("__name__") == WRITER
 
 
 def _cancellations() -> int:

@@ -23,9 +23,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import math
+import shlex
 import sys
-from collections.abc import Callable
-from contextlib import AsyncExitStack, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 
@@ -79,12 +80,25 @@ def _chosen(settings: Settings, options: argparse.Namespace) -> Settings:
     return found
 
 
+@asynccontextmanager
+async def _failure_in_log() -> AsyncIterator[None]:
+    """Who reads the log does not read the three lines of an error."""
+    try:
+        yield
+    except ChatlabError as error:
+        if logs.is_json():
+            log.error("failed", what=error.what, effect=error.effect, todo=error.todo)
+        raise
+
+
+@_failure_in_log()
 async def _serve(settings: Settings, options: argparse.Namespace, ending: Ending) -> None:
     async with AsyncExitStack() as stack:
-        entering = asyncio.create_task(
-            stack.enter_async_context(place.enter(settings, _progress(stack)))
-        )
-        await either(entering, ending.asked)
+        with _progress() as progress:
+            entering = asyncio.create_task(
+                stack.enter_async_context(place.enter(settings, progress))
+            )
+            await either(entering, ending.asked)
         if not entering.done():
             entering.cancel()
             await asyncio.wait([entering])
@@ -114,10 +128,13 @@ async def _serve(settings: Settings, options: argparse.Namespace, ending: Ending
             raise _replaced(here.lab) from error
 
 
-def _progress(stack: AsyncExitStack) -> Callable[[Progress], None]:
+@contextmanager
+def _progress() -> Iterator[Callable[[Progress], None]]:
     """Says what a start waits for, as the log is written."""
     if not logs.is_json():
-        return stack.enter_context(ProgressLine(sys.stderr))
+        with ProgressLine(sys.stderr) as line:
+            yield line
+        return
     shown = ""
 
     def say(progress: Progress) -> None:
@@ -126,7 +143,7 @@ def _progress(stack: AsyncExitStack) -> Callable[[Progress], None]:
             log.info("waiting", service=progress.service, why=progress.text)
         shown = progress.text
 
-    return say
+    yield say
 
 
 def _on_event(settings: Settings, ending: Ending, service: str, state: str) -> None:
@@ -145,14 +162,14 @@ def _say(
 ) -> None:
     """Where it serves, and what to type."""
     how = "with TLS" if address.certificate else "without TLS"
-    client = ["chatlab client"]
+    client = ["chatlab", "client"]
     if options.config is not None:
-        client.append(f"--config {options.config}")
+        client += ["--config", str(options.config)]
     if options.lab is not None:
-        client.append(f"--lab {options.lab}")
+        client += ["--lab", options.lab]
     lines = [
         f"The chat server of the lab {plan.lab} serves at {address} ({plan.backend}, {how}).",
-        f"On this computer, type in another terminal:  {' '.join(client)}",
+        f"On this computer, type in another terminal:  {shlex.join(client)}",
         f'or in a notebook:  Lab.join("{plan.lab}")',
     ]
     if opened.doors:
@@ -181,6 +198,6 @@ def _replaced(lab: str) -> ChatlabError:
 def _abandoned() -> ChatlabError:
     return ServiceUnavailable(
         "The supervisor of the private brokers is gone, and its Redis with it.",
-        "This chat server has ended.",
+        "This chat server has ended, and what waited in that Redis is lost.",
         "Start it again: chatlab server.",
     )

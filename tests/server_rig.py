@@ -95,7 +95,7 @@ class Served:
     async def ended(self) -> int:
         """Its exit status."""
         async with asyncio.timeout(PATIENCE_SECONDS):
-            await asyncio.gather(*self._listening)
+            await asyncio.wait(self._listening)
             return await self.process.wait()
 
 

@@ -182,6 +182,11 @@ class Client:
     def _ends(self, chat: str) -> Callable[[ChatlabError], None]:
         return lambda error: self._ended(chat, error)
 
+    @property
+    def rabbitmq_up(self) -> bool:
+        """Whether it is connected to RabbitMQ; who is online keeps one connection open."""
+        return self._connections is not None and self._connections.consuming.up
+
     # -- who is there
 
     async def discover(self, via: str, **options: Any) -> dict[str, Any]:

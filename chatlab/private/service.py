@@ -119,6 +119,11 @@ class _Window:
         return self.handed - self.acked
 
     @property
+    def settled(self) -> bool:
+        """Whether all is acknowledged, and nothing is about to be handed out."""
+        return not (len(self) or self.looking or self.offered)
+
+    @property
     def room(self) -> tuple[int, int]:
         """How many messages and bytes may be handed out now."""
         size = wire.WINDOW_BYTES - self.bytes
@@ -297,14 +302,18 @@ class PrivateChat(pb_grpc.PrivateChatServiceServicer):
                 stream.window.quiet = True
         await self._until(self._acknowledged, min(until, loop.time() + ACK_SECONDS))
         self.closing = True
-        await self._until(lambda: not any(stream.posting for stream in self._all()), until)
+        await self._until(self._stored, until)
         self.end_all()
-        await self._until(lambda: not self._tasks, until)
+        await self._until(lambda: not self._tasks, until)  # mailboxes are let go
+
+    def _stored(self) -> bool:
+        """Whether nothing that was read is still under way."""
+        return not self._tasks and not any(stream.posting for stream in self._all())
 
     def _acknowledged(self) -> bool:
         """Whether the clients have acknowledged all that they were handed."""
         windows = (stream.window for stream in self._all())
-        return not any(window is not None and len(window) for window in windows)
+        return all(window is None or window.settled for window in windows)
 
     async def _until(self, condition: Callable[[], bool], when: float) -> None:
         with suppress(TimeoutError):
@@ -427,6 +436,7 @@ class PrivateChat(pb_grpc.PrivateChatServiceServicer):
             if batch is not None:
                 window.add(batch)
             elif not window.reached:
+                self._ebbed.set()
                 await window.changed.wait()
                 continue
             await context.write(wire.frame_of(batch, window.take_reached()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import signal
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
@@ -69,6 +70,36 @@ async def test_told_to_stop_amid_a_stream_it_drains_and_the_clients_go_to_the_ot
         assert list(t.rig.journal.facts(Discarded)) == []
 
 
+@pytest.mark.soak
+async def test_servers_replaced_one_by_one_many_times_lose_and_double_nothing() -> None:
+    async with town(new_lab()) as t, AsyncExitStack() as stack:
+        await t.account("ana", "bob")
+        serving = await stack.enter_async_context(t.server())
+        ana, bob = await t.online("ana"), await t.online("bob")
+        sent, done = 0, asyncio.Event()
+
+        async def stream() -> None:
+            nonlocal sent
+            while not done.is_set():
+                receipts = await ana.send("bob", *map(str, range(sent, sent + AT_A_TIME)))
+                assert {receipt.outcome for receipt in receipts} == {"confirmed"}
+                sent += AT_A_TIME
+
+        sending = asyncio.create_task(stream())
+        for _ in range(8):
+            following = await stack.enter_async_context(t.server())
+            await bob.wait_for(len(bob.shown) + 200)
+            serving.process.terminate()
+            assert await serving.ended() == 0
+            serving = following
+        done.set()
+        await sending
+        await bob.wait_for(sent)
+        await bob.client.close()
+        assert bob.bodies == [str(n) for n in range(sent)]
+        assert list(t.rig.journal.facts(Discarded)) == []
+
+
 async def test_what_was_confirmed_is_there_after_a_kill_and_a_retry_is_stored_once() -> None:
     lab = new_lab()
     messages: list[Message] = []
@@ -90,19 +121,24 @@ async def test_what_was_confirmed_is_there_after_a_kill_and_a_retry_is_stored_on
         await bob.wait_for(301)
         await bob.client.close()
         assert bob.bodies == [*(str(n) for n in range(300)), "new"]
-        second.process.terminate()
+        second.process.send_signal(signal.SIGHUP)  # its terminal is gone
         assert await second.ended() == 0
         (stopped,) = second.events("stopped")
         assert (stopped["stored"], stopped["duplicates"]) == (1, 1)
 
 
-async def test_a_port_that_is_taken_is_said_in_three_lines() -> None:
-    async with town(new_lab()) as t, t.server() as one:
+async def test_it_says_what_to_type_and_a_port_that_is_taken_in_three_lines() -> None:
+    async with town(new_lab()) as t, t.server("--lab", t.settings.lab) as one:
+        said = "\n".join(one.said)
+        assert f"lab {t.settings.lab} serves at 127.0.0.1:" in said and "without TLS" in said
+        assert f"chatlab client --lab {t.settings.lab}\n" in said
+        assert f'Lab.join("{t.settings.lab}")\n' in said
         port = one.address.rpartition(":")[2]
         async with command(t.settings, "--port", port) as second:
             assert await second.ended() == 1
     assert len(second.complaint) == 3
     assert f"127.0.0.1:{port} is taken" in second.complaint[0]
+    assert second.events("failed")[0]["what"] == second.complaint[0]
     assert second.said == []
 
 
@@ -143,6 +179,10 @@ async def test_its_redis_killed_and_back_it_goes_on_and_no_secret_is_in_its_log(
         sessions = [
             dict(person.client._connection._metadata)[SESSION_KEY] for person in (ana, bob)
         ]
+        guess = redis.url.replace("hush", "guess")
+        wrong = replace(t.settings, redis_url=guess, lab=new_lab())
+        async with command(wrong) as refused:
+            assert await refused.ended() == 1
         await redis.kill()
         await one.event("store away")
         (receipt,) = await ana.send("bob", "nowhere")
@@ -161,8 +201,10 @@ async def test_its_redis_killed_and_back_it_goes_on_and_no_secret_is_in_its_log(
     for event in ("store away", "store back", "not renewed", "renewed again", "stopped"):
         assert len(one.events(event)) == 1, event
     assert one.events("serving")[0]["tls"] is True
-    everything = "\n".join([*one.said, *one.errors])
+    assert len(refused.complaint) == 3
+    everything = "\n".join([*one.said, *one.errors, *refused.said, *refused.errors])
     hidden = [SECRET, "a-wrong-secret", "a-wrong-door", "the body", lab_secret, password]
+    hidden += [password.replace("hush", "guess"), wrong.redis_url]
     hidden += [quote(password, safe=""), redis.url, t.place.rabbitmq.password, *sessions]
     assert [secret for secret in hidden if secret in everything] == []
 
@@ -189,11 +231,13 @@ async def test_while_its_redis_hangs_a_drain_is_bounded_and_a_second_signal_ends
             await asyncio.sleep(0.2)
             short.process.terminate()
             assert await short.ended() == 0
+            assert short.events("stopped")[0]["unfinished"] is True
             long.process.terminate()
             await long.event("draining")
             assert long.process.returncode is None
             long.process.send_signal(signal.SIGINT)
             assert await long.ended() == 0
+            assert long.events("stopped")[0]["unfinished"] is True  # nor for Redis' answer
         finally:
             redis.process.send_signal(signal.SIGCONT)
         for task in tasks:

@@ -188,6 +188,25 @@ async def test_a_connection_that_died_while_idle_is_replaced(
     assert await redis.run(SCRIPT, []) == 1
 
 
+async def test_a_connection_that_is_lost_before_a_command_is_written_is_an_error_of_ours(
+    server: Server, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.answers["EVALSHA"] = b":1\r\n"
+    get_connection = redis._pool.get_connection
+
+    async def lost(*args: object, **options: object) -> object:
+        connection = await get_connection(*args, **options)
+        connection._writer.transport.abort()
+        await asyncio.sleep(0)  # asyncio takes it down
+        return connection
+
+    with monkeypatch.context() as patch:
+        patch.setattr(redis._pool, "get_connection", lost)
+        with pytest.raises(SendUncertain):
+            await redis.run(SCRIPT, [])
+    assert await redis.run(SCRIPT, []) == 1
+
+
 async def test_refused_credentials_are_named_and_not_shown(server: Server) -> None:
     server.answers["AUTH"] = b"-WRONGPASS invalid username-password pair\r\n"
     redis = client(server.port, password=SECRET)
@@ -325,6 +344,19 @@ def test_every_error_of_the_driver_becomes_one_of_ours(kind: type[Exception]) ->
     definite = issubclass(kind, driver_errors.ResponseError | driver_errors.DataError)
     if not definite and kind is not driver_errors.BusyLoadingError:
         assert isinstance(caught.value, SendUncertain | ServiceUnavailable)
+
+
+@pytest.mark.parametrize("kind", [TypeError, AttributeError])
+def test_what_asyncio_raises_of_a_lost_connection_becomes_one_of_ours(
+    kind: type[Exception],
+) -> None:
+    """Pythons without that fault never raise it."""
+    asyncios = {"__name__": "asyncio.selector_events", "kind": kind}
+    exec("def writelines(): raise kind", asyncios)
+    with pytest.raises(SendUncertain), mapped(RedisAddress(host="h", port=1)):
+        asyncios["writelines"]()
+    with pytest.raises(kind), mapped(RedisAddress(host="h", port=1)):
+        raise kind
 
 
 def test_other_errors_pass_unchanged() -> None:

@@ -24,7 +24,7 @@ ROOMS = [
     "cli",
     "commands",
     "readiness",
-    "doctor jupyter lecture serving",
+    "doctor jupyter lecture serving terminal",
     "bench",
     "course",
     "panels",
@@ -59,6 +59,7 @@ HOMES = {
     "ipywidgets": ["panels"],
     "matplotlib": ["plots"],
     "tornado": ["jupyter"],
+    "prompt_toolkit": ["terminal"],
 }
 FREE = ("bench", "v1")
 

@@ -1,4 +1,4 @@
-"""The files that set the lab up: Makefile, environment.yml, compose.yaml, the top level."""
+"""The files that set the lab up: Makefile, environment.yml, the top level."""
 
 from __future__ import annotations
 
@@ -8,13 +8,10 @@ import shutil
 import subprocess
 import tomllib
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 from packaging.requirements import Requirement
-
-from chatlab.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = {"chatlab", "docker", "notebooks", "protos", "tests"}
@@ -47,11 +44,6 @@ def set_up(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def compose() -> dict[str, Any]:
-    return yaml.safe_load((ROOT / "docker/compose.yaml").read_text())  # type: ignore[no-any-return]
-
-
 def test_the_top_level_holds_what_was_agreed() -> None:
     tracked = subprocess.run(
         ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True
@@ -68,6 +60,7 @@ def test_lab_passes_its_arguments_on() -> None:
 def test_test_ends_with_pytest_and_does_each_thing_once() -> None:
     said = make("test")
     assert [said.count(f"-m {tool}") for tool in ("ruff check", "mypy", "pytest")] == [1, 1, 1]
+    assert said.count(".ci/tools") == 1
     assert "-m pytest" in said.strip().splitlines()[-1]
 
 
@@ -122,36 +115,6 @@ def test_conda_gets_the_same_lab() -> None:
     assert (
         Requirement(wanted).specifier == Requirement(f"p{project['requires-python']}").specifier
     )
-
-
-def test_containers_listen_on_this_machine_only(compose: dict[str, Any]) -> None:
-    ports = [port for service in compose["services"].values() for port in service["ports"]]
-    assert len(ports) == 3
-    assert all(port.startswith("127.0.0.1:") for port in ports)
-
-
-def test_containers_have_health_checks_volumes_and_no_password_of_ours(
-    compose: dict[str, Any],
-) -> None:
-    assert set(compose["services"]) == {"rabbitmq", "redis"}
-    for service in compose["services"].values():
-        assert service["healthcheck"]["test"]
-        assert any(volume.split(":")[0] in compose["volumes"] for volume in service["volumes"])
-        assert any(":?" in value for value in service["environment"].values())
-
-
-def test_the_container_has_the_plugins_that_the_lab_uses() -> None:
-    plugins = (ROOT / "docker/enabled_plugins").read_text()
-    assert plugins == "[rabbitmq_management,rabbitmq_event_exchange].\n"
-
-
-def test_the_variables_that_compose_names_are_settings() -> None:
-    text = (ROOT / "docker/compose.yaml").read_text()
-    named = re.findall(r"export CHATLAB_(\w+_URL)=(\S+)", text)
-    settings = Settings(**{name.lower(): url for name, url in named})
-    assert settings.rabbitmq_url.startswith("amqp://chatlab:")
-    assert settings.management_url.startswith("http://chatlab:")
-    assert settings.redis_url.startswith("redis://:")
 
 
 def test_the_licences_are_named() -> None:
