@@ -30,6 +30,7 @@ from hosts_rig import (
     computers,
     require_namespaces,
     start,
+    terminal,
     user,
 )
 
@@ -230,6 +231,31 @@ async def test_on_the_servers_own_computer_no_invitation_is_needed(town: Town) -
             assert said == "confirmed"
     bodies = await town.bob.wait_for("private:bob:fran", before + 2)
     assert bodies[before:] == ["por mailbox-redis", "por direct"]
+
+
+async def test_a_terminal_client_needs_the_invitation_and_nothing_else(town: Town) -> None:
+    def at(computer: Computer) -> tuple[Computer, Path, dict[str, str]]:
+        return computer, town.invitation, own_environ(town, computer)
+
+    async with (
+        terminal("carla", *at(town.eva.computer)) as carla,
+        terminal("dora", *at(town.ana.computer)) as dora,
+    ):
+        for one in (carla, dora):
+            await one.wait("choose>", "connected")
+        carla.enter("1 dora")
+        await carla.wait("private chat", "carla>")
+        carla.enter("hola dora")
+        await carla.wait("hola dora  ✓✓ dora has it")
+        dora.enter("1 carla")
+        await dora.wait("carla  hola dora", "dora>")
+        # Dora takes direct calls. Carla does not, and what is said on her line arrives.
+        carla.enter("/leave")
+        await carla.wait("choose>")
+        carla.enter("1 dora direct")
+        await carla.wait("private chat · direct", "carla>")
+        carla.enter("sin servidor")
+        await carla.wait("sin servidor  ✓✓ dora has it")
 
 
 async def test_only_the_server_and_the_doors_are_open_and_they_let_no_stranger_in(
