@@ -40,6 +40,9 @@ CONNECTIONS = 1_000
 HANDSHAKE_SECONDS = 5.0
 #: A broker that has not taken a connection by then is not there.
 CONNECT_SECONDS = 5.0
+#: A computer is asked for a sign of life after so many quiet seconds, and again every so many
+#: seconds, and is gone after so many without an answer.
+KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
 #: What is on its way when a connection ends gets so long.
 CLOSE_SECONDS = 5.0
 #: After an accept that failed (no file descriptor left), before the next one.
@@ -153,7 +156,7 @@ class Door:
         reader = asyncio.StreamReader(limit=CHUNK_BYTES)
         protocol = asyncio.StreamReaderProtocol(reader)
         try:
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            _watch(connection)
             transport, _ = await loop.connect_accepted_socket(
                 lambda: protocol,
                 connection,
@@ -179,6 +182,16 @@ class Door:
 
 
 _Ends = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+def _watch(connection: socket.socket) -> None:
+    """Send small packets at once, and notice a computer that is gone (tcp(7)): the broker
+    cannot, since its own connection, to the door, is fine."""
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in KEEPALIVE.items():
+        if hasattr(socket, name):
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 async def _join(outside: _Ends, inside: _Ends) -> None:

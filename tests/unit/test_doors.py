@@ -215,6 +215,30 @@ async def test_who_speaks_no_tls_or_nothing_at_all_is_sent_away_unheard(
         assert heard == [b"by TLS"]
 
 
+async def test_a_computer_that_has_vanished_is_noticed_by_the_system(
+    lab: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched: list[list[int]] = []
+    welcome = Door._welcome
+    options = (
+        (socket.SOL_SOCKET, socket.SO_KEEPALIVE),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPCNT),
+    )
+
+    async def look(door: Door, connection: socket.socket) -> Ends:
+        ends = await welcome(door, connection)
+        watched.append([connection.getsockopt(*option) for option in options])
+        return ends
+
+    monkeypatch.setattr(Door, "_welcome", look)
+    async with door_to(lab, echo) as (_, connect):
+        reader, writer = await connect()
+        writer.write(b"x")
+        await reader.readexactly(1)
+    assert watched == [[1, 10, 3]]
+
+
 async def test_older_tls_is_refused(lab: Settings) -> None:
     async with door_to(lab, echo) as (door, _):
         old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
