@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import socket
 import ssl
 from collections.abc import Sequence
@@ -90,7 +91,8 @@ class Door:
             port: 0 for any free one.
 
         Raises:
-            ServiceUnavailable: it is taken, or ``host`` is no address of this computer.
+            NotPossible: ``host`` is no address of this computer.
+            ServiceUnavailable: the port is taken.
         """
         loop = asyncio.get_running_loop()
         try:
@@ -100,9 +102,14 @@ class Door:
                 (address[0], port), family=family, backlog=BACKLOG
             )
         except OSError as error:
+            if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+                raise NotPossible(
+                    f"{host} is no address of this computer.",
+                    todo="Name one that it has: `ip address` lists them.",
+                ) from error
             raise ServiceUnavailable(
-                f"{join_host_port(host, port)} is taken by another program, or is no address "
-                "of this machine."
+                f"{join_host_port(host, port)} is taken by another program.",
+                todo="Choose another port: --port N takes N and the next three.",
             ) from error
         self._listening.setblocking(False)
         self.port = self._listening.getsockname()[1]
@@ -311,7 +318,7 @@ class Doors:
             ports: in the order of :data:`NAMES`.
 
         Raises:
-            ServiceUnavailable: as :meth:`Door.open`; then all are closed.
+            NotPossible, ServiceUnavailable: as :meth:`Door.open`; then all are closed.
         """
         try:
             for door, port in zip(self._doors, ports, strict=True):
