@@ -313,7 +313,7 @@ class Terminal:
 
 @asynccontextmanager
 async def terminal(
-    name: str, computer: Computer, invitation: Path, environ: dict[str, str]
+    name: str, computer: Computer, invitation: Path | None, environ: dict[str, str]
 ) -> AsyncIterator[Terminal]:
     """What is typed on the other computer, and nothing else; the window is closed at the end,
     and the client has gone then."""
@@ -321,7 +321,8 @@ async def terminal(
         assert os.environ.get("CI") != "true", "a build server must have tmux"
         pytest.skip("no tmux on this machine")
     made = Terminal(f"{computer.namespace}-{name}")
-    words = ("-m", "chatlab", "client", name, "--config", str(invitation))
+    words = ["-m", "chatlab", "client", name]
+    words += ["--config", str(invitation)] if invitation is not None else []
     made.tell(
         *("new-session", "-d", "-x", "100", "-y", "30"),
         *computer.inside(sys.executable, *words),

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal, Protocol
 
@@ -33,7 +33,6 @@ from chatlab.messages import Message, Receipt
 from chatlab.private import PrivateClient, private_client
 from chatlab.private.direct import DIRECT, DirectClient
 from chatlab.private.endpoint import Endpoint
-from chatlab.private.keys import with_secret
 from chatlab.resp import Redis
 from chatlab.services.addresses import RabbitAddress, RedisAddress
 from chatlab.settings import Settings
@@ -76,7 +75,6 @@ class Client:
         ended: Callable[[str, ChatlabError], None],
         keeper: LeaseKeeper | None = None,
     ) -> None:
-        ticket = replace(ticket, settings=with_secret(ticket.settings, ticket.lab))
         self._ticket = ticket
         self._record = record
         self._ways = ways

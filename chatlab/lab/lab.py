@@ -40,6 +40,7 @@ from chatlab.lab.users import PRIVATE_BACKENDS, User, timed
 from chatlab.lab.watching import Watch
 from chatlab.loop import BackgroundLoop
 from chatlab.private.direct import DIRECT
+from chatlab.private.keys import with_kept_secret
 from chatlab.resp import Redis
 from chatlab.services import Lease, Progress, join, urls
 from chatlab.services.management import Management
@@ -194,6 +195,7 @@ class Lab:
     ) -> Lab:
         reports: queue.SimpleQueue[Progress] = queue.SimpleQueue()
         unique = name if shared else f"{name}-{secrets.token_hex(3)}"
+        settings = with_kept_secret(settings, unique)
 
         async def begin() -> Lab:
             lease = await join(

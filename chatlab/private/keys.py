@@ -46,23 +46,9 @@ class Keys:
     ports: Sequence[int] = field(default_factory=list)
 
 
-def file_of(settings: Settings, lab: str = "") -> Path:
-    """Where the keys of a lab are kept; of ``settings.lab`` if none is named."""
-    return settings.folder.expanduser().absolute() / "keys" / f"{lab or settings.lab}.json"
-
-
-def with_secret(settings: Settings, lab: str) -> Settings:
-    """The settings of a client on the server's own computer: where the lab's secret was made
-    by a server here, and none is set, with that one.
-
-    Raises:
-        InvalidInput: the file is damaged.
-        ServiceUnavailable: it cannot be read.
-    """
-    file = file_of(settings, lab)
-    if settings.lab_secret or settings.invited or not file.exists():
-        return settings
-    return replace(settings, lab_secret=_read(file).lab_secret)
+def file_of(settings: Settings) -> Path:
+    """Where the keys of ``settings.lab`` are kept."""
+    return settings.folder.expanduser().absolute() / "keys" / f"{settings.lab}.json"
 
 
 def keys_of(settings: Settings) -> Keys:
@@ -80,6 +66,19 @@ def keys_of(settings: Settings) -> Keys:
         keys = _make(settings.lab)
         write_private(file, json.dumps(asdict(keys), indent=1))
         return keys
+
+
+def with_kept_secret(settings: Settings, lab: str) -> Settings:
+    """The settings with the secret that a server of this computer made for ``lab``, where they
+    name none: who is at home needs no invitation.
+
+    Raises:
+        InvalidInput, ServiceUnavailable: as :func:`keys_of`.
+    """
+    file = file_of(replace(settings, lab=lab))
+    if settings.lab_secret or settings.invited or not file.exists():
+        return settings
+    return replace(settings, lab_secret=_read(file).lab_secret)
 
 
 def keep_ports(settings: Settings, ports: Sequence[int]) -> None:

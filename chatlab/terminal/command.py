@@ -20,6 +20,7 @@ from pathlib import Path
 
 from chatlab.errors import ChatlabError, NotPossible, ServiceUnavailable
 from chatlab.messages import check_name
+from chatlab.private.keys import with_kept_secret
 from chatlab.services import place
 from chatlab.services.progress import ProgressLine
 from chatlab.settings import Settings
@@ -38,6 +39,7 @@ def client(settings: Settings, options: argparse.Namespace) -> int:
     """Chat in this terminal. Returns the exit status."""
     if options.lab:
         settings = replace(settings, lab=check_name(options.lab, "lab name"))
+    settings = with_kept_secret(settings, settings.lab)
     if options.name:
         check_name(options.name)
     if not (sys.stdin.isatty() and sys.stdout.isatty()):

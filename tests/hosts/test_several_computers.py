@@ -221,16 +221,19 @@ async def test_a_computer_that_is_cut_off_is_away_and_gets_all_when_it_is_back(
 
 
 async def test_on_the_servers_own_computer_no_invitation_is_needed(town: Town) -> None:
-    nothing = town.invitation.with_name("nothing.toml")
-    nothing.write_text("")
-    before = len(town.bob.bodies("private:bob:fran"))
-    async with user("fran", town.server, nothing, town.environ) as fran:
-        await fran.do("mailbox", backend="mailbox-redis")
-        for backend in ("mailbox-redis", "direct"):
-            said = await send(fran, "private:bob:fran", "bob", backend, f"por {backend}")
-            assert said == "confirmed"
-    bodies = await town.bob.wait_for("private:bob:fran", before + 2)
-    assert bodies[before:] == ["por mailbox-redis", "por direct"]
+    chat = "private:bob:fran"
+    before = len(town.bob.bodies(chat))
+    async with terminal("fran", town.server, None, town.environ) as fran:
+        await fran.wait("choose>", "connected")
+        for command, body in (("1 bob", "por el servidor"), ("1 bob direct", "sin él")):
+            fran.enter(command)
+            await fran.wait("fran>")
+            fran.enter(body)
+            await fran.wait(f"{body}  ✓✓ bob has it")
+            fran.enter("/leave")
+            await fran.wait("choose>")
+    bodies = await town.bob.wait_for(chat, before + 2)
+    assert bodies[before:] == ["por el servidor", "sin él"]
 
 
 async def test_a_terminal_client_needs_the_invitation_and_nothing_else(town: Town) -> None:

@@ -305,14 +305,15 @@ def test_keys_are_made_once_for_a_lab_and_only_their_owner_reads_them(lab: Setti
     assert keys.keys_of(lab) == replace(first, ports=[7, 8, 9])
 
 
-def test_a_client_beside_the_server_shows_the_secret_that_was_made_there(lab: Settings) -> None:
-    assert keys.with_secret(lab, "class") is lab, "no server was open to others"
-    made = keys.keys_of(lab)
-    here = replace(lab, lab="chat")  # a notebook's lab has a name of its own
-    assert keys.with_secret(here, "class").lab_secret == made.lab_secret
-    assert keys.with_secret(here, "other") is here
-    for own in (replace(here, lab_secret="mine"), replace(here, invited=True)):
-        assert keys.with_secret(own, "class") is own
+def test_who_is_at_home_has_the_secret_that_a_server_made_unless_another_is_named(
+    lab: Settings,
+) -> None:
+    elsewhere = replace(lab, lab="lab")
+    assert keys.with_kept_secret(elsewhere, "class") == elsewhere
+    made = keys.keys_of(lab).lab_secret
+    assert keys.with_kept_secret(elsewhere, "class") == replace(elsewhere, lab_secret=made)
+    for own in (replace(lab, lab_secret="mine"), replace(lab, invited=True)):
+        assert keys.with_kept_secret(own, "class") == own
 
 
 def test_a_damaged_file_of_keys_is_said_and_not_replaced(lab: Settings) -> None:
