@@ -369,7 +369,7 @@ class PrivateChat(pb_grpc.PrivateChatServiceServicer):
 
     async def Send(self, _: object, context: Context) -> None:
         async with self._stream("send", context) as stream:
-            await context.send_initial_metadata(())
+            await _begin(context)
             while (request := await context.read()) is not grpc.aio.EOF:
                 if self.closing:
                     raise _stopping()
@@ -421,7 +421,7 @@ class PrivateChat(pb_grpc.PrivateChatServiceServicer):
             )
             window.position = hold.start
             try:
-                await context.send_initial_metadata(())
+                await _begin(context)
                 handing = self._hand_out(hold, window, context)
                 await _first_of(handing, self._take_acks(hold, window, context))
             finally:
@@ -542,6 +542,17 @@ def _about(session: Session) -> dict[str, logs.Field]:
 def _peer(context: Context) -> str:
     """The client's address, as gRPC spells it (``ipv4:127.0.0.1:4711``)."""
     return unquote(context.peer())
+
+
+async def _begin(context: Context) -> None:
+    """Say that the stream is open. Once begun it is finished: only then does gRPC know that it
+    was said, and a stream that is ended meanwhile would say it a second time, which fails."""
+    saying = asyncio.ensure_future(context.send_initial_metadata(()))
+    try:
+        await asyncio.shield(saying)
+    except asyncio.CancelledError:
+        await asyncio.wait([saying])
+        raise
 
 
 async def _abort(context: Context, error: ChatlabError) -> NoReturn:

@@ -23,7 +23,7 @@ from chatlab.private.accounts import MemoryAccounts
 from chatlab.private.mailbox import Batch, Hold, Stored, joined
 from chatlab.private.memory import MemoryMailboxes
 from chatlab.private.server import ChatServer
-from chatlab.private.service import _Window
+from chatlab.private.service import _begin, _Window
 
 
 async def test_a_message_to_somebody_online_arrives_and_waits_nowhere() -> None:
@@ -496,6 +496,26 @@ async def test_stopping_is_bounded_even_when_grpc_hangs() -> None:
         async with asyncio.timeout(PATIENCE_SECONDS):
             await r.server.stop(grace=0.1)
         r.server._server = real
+
+
+async def test_a_stream_that_is_ended_while_it_opens_has_opened_before_its_status_is_sent() -> (
+    None
+):
+    """Otherwise gRPC refuses the status, and stopping waits for that stream."""
+    may, did = asyncio.Event(), list[str]()
+
+    class Context:
+        async def send_initial_metadata(self, _: object) -> None:
+            await may.wait()
+            did.append("opened")
+
+    opening = asyncio.create_task(_begin(Context()))
+    await asyncio.sleep(0)
+    opening.cancel()
+    asyncio.get_running_loop().call_later(0.01, may.set)
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    assert did == ["opened"]
 
 
 async def test_streams_are_listed_while_they_are_open() -> None:
