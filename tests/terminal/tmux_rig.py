@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import secrets
@@ -17,7 +16,6 @@ import psutil
 
 from chatlab import services
 from chatlab.loop import BackgroundLoop
-from chatlab.services.addresses import to_dict
 from chatlab.services.lease import Lease
 from chatlab.settings import Settings, child_environ
 
@@ -170,15 +168,11 @@ class World:
 
     def serve(self) -> None:
         """Start a chat server."""
-        config = {"backend": "mailbox-redis", "redis": to_dict(self.lease.redis)}
         self._server = subprocess.Popen(
-            [sys.executable, "-m", "chatlab.private.server"],
-            stdin=subprocess.PIPE,
+            [sys.executable, "-m", "chatlab", "server", "--lab", self.lab],
             env=child_environ({"PYTHONPATH": str(ROOT)}),
+            stdout=subprocess.DEVNULL,
         )
-        assert self._server.stdin is not None
-        self._server.stdin.write(json.dumps(config).encode())
-        self._server.stdin.close()
 
     def kill_server(self) -> None:
         """SIGKILL."""
