@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 import secrets
 import shlex
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -30,15 +31,16 @@ _SHELL = '"$@"; echo "[exit status $?]"; exec sleep 1000'
 
 
 class Tmux:
-    """A tmux server under a name of its own."""
+    """A tmux server at a socket of its own."""
 
     def __init__(self) -> None:
-        self._name = f"chatlab-{os.getpid()}-{secrets.token_hex(3)}"
+        self._folder = Path(tempfile.mkdtemp(prefix="chatlab-tmux-"))
+        self._socket = str(self._folder / "socket")
 
     def run(self, *words: str, **environ: str) -> str:
         """A command of tmux; what it printed."""
         ran = subprocess.run(
-            ["tmux", "-L", self._name, "-f", "/dev/null", "-u", *words],
+            ["tmux", "-S", self._socket, "-f", "/dev/null", "-u", *words],
             env=child_environ({"LC_ALL": "C.UTF-8", "PYTHONPATH": str(ROOT), **environ}),
             capture_output=True,
             text=True,
@@ -56,10 +58,11 @@ class Tmux:
     def close(self) -> None:
         """End it with all windows; fine when there is none."""
         subprocess.run(
-            ["tmux", "-L", self._name, "kill-server"],
+            ["tmux", "-S", self._socket, "kill-server"],
             capture_output=True,
             check=False,
         )
+        shutil.rmtree(self._folder)
 
 
 class Window:
