@@ -19,6 +19,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -272,3 +273,64 @@ async def user(
         yield made
     finally:
         await made.leave()
+
+
+class Terminal:
+    """``chatlab client`` in a terminal (tmux) of its own. Made by :func:`terminal`."""
+
+    def __init__(self, socket: str) -> None:
+        self._tmux = ("tmux", "-L", socket, "-f", "/dev/null", "-u")
+
+    def __repr__(self) -> str:
+        return f"the terminal:\n{self.screen}"
+
+    def tell(self, *words: str, environ: dict[str, str] | None = None) -> str:
+        """A command of tmux; what it printed."""
+        done = subprocess.run(
+            [*self._tmux, *words], env=environ, capture_output=True, text=True, check=True
+        )
+        return done.stdout
+
+    @property
+    def screen(self) -> str:
+        """What is on it."""
+        return self.tell("capture-pane", "-p")
+
+    def enter(self, line: str) -> None:
+        """Type a line."""
+        self.tell("send-keys", "-l", line)
+        self.tell("send-keys", "Enter")
+
+    async def wait(self, *texts: str) -> None:
+        """Until all of them are on the screen."""
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while not all(text in self.screen for text in texts):  # noqa: ASYNC110
+                    await asyncio.sleep(0.1)
+        except TimeoutError:
+            raise AssertionError(f"{texts} has not come on {self!r}") from None
+
+
+@asynccontextmanager
+async def terminal(
+    name: str, computer: Computer, invitation: Path | None, environ: dict[str, str]
+) -> AsyncIterator[Terminal]:
+    """What is typed on the other computer, and nothing else; the window is closed at the end,
+    and the client has gone then."""
+    if shutil.which("tmux") is None:
+        assert os.environ.get("CI") != "true", "a build server must have tmux"
+        pytest.skip("no tmux on this machine")
+    made = Terminal(f"{computer.namespace}-{name}")
+    words = ["-m", "chatlab", "client", name]
+    words += ["--config", str(invitation)] if invitation is not None else []
+    made.tell(
+        *("new-session", "-d", "-x", "100", "-y", "30"),
+        *computer.inside(sys.executable, *words),
+        environ=environ | {"LC_ALL": "C.UTF-8"},
+    )
+    client = psutil.Process(int(made.tell("display", "-p", "#{pane_pid}")))
+    try:
+        yield made
+    finally:
+        made.tell("kill-server")
+        await asyncio.to_thread(client.wait, PATIENCE_SECONDS)

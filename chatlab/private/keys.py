@@ -63,7 +63,7 @@ def keys_of(settings: Settings) -> Keys:
     with filelock.FileLock(file.with_suffix(".lock"), timeout=LOCK_SECONDS):
         if file.exists():
             return _read(file)
-        keys = _make()
+        keys = _make(settings.lab)
         write_private(file, json.dumps(asdict(keys), indent=1))
         return keys
 
@@ -105,10 +105,10 @@ def server_context(keys: Keys, host: str) -> ssl.SSLContext:
     return context
 
 
-def _make() -> Keys:
+def _make(lab: str) -> Keys:
     import trustme  # takes a tenth of a second; most servers need none
 
-    authority = trustme.CA(organization_name="chatlab")
+    authority = trustme.CA(organization_name="chatlab", organization_unit_name=f"lab {lab}")
     return Keys(
         authority=authority.cert_pem.bytes().decode("ascii"),
         authority_key=authority.private_key_pem.bytes().decode("ascii"),

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import socket
 import ssl
 from collections.abc import Sequence
@@ -40,6 +41,9 @@ CONNECTIONS = 1_000
 HANDSHAKE_SECONDS = 5.0
 #: A broker that has not taken a connection by then is not there.
 CONNECT_SECONDS = 5.0
+#: A computer is asked for a sign of life after so many quiet seconds, and again every so many
+#: seconds, and is gone after so many without an answer.
+KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
 #: What is on its way when a connection ends gets so long.
 CLOSE_SECONDS = 5.0
 #: After an accept that failed (no file descriptor left), before the next one.
@@ -87,7 +91,8 @@ class Door:
             port: 0 for any free one.
 
         Raises:
-            ServiceUnavailable: it is taken, or ``host`` is no address of this computer.
+            NotPossible: ``host`` is no address of this computer.
+            ServiceUnavailable: the port is taken.
         """
         loop = asyncio.get_running_loop()
         try:
@@ -97,9 +102,14 @@ class Door:
                 (address[0], port), family=family, backlog=BACKLOG
             )
         except OSError as error:
+            if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+                raise NotPossible(
+                    f"{host} is no address of this computer.",
+                    todo="Name one that it has: `ip address` lists them.",
+                ) from error
             raise ServiceUnavailable(
-                f"{join_host_port(host, port)} is taken by another program, or is no address "
-                "of this machine."
+                f"{join_host_port(host, port)} is taken by another program.",
+                todo="Choose another port: --port N takes N and the next three.",
             ) from error
         self._listening.setblocking(False)
         self.port = self._listening.getsockname()[1]
@@ -153,7 +163,7 @@ class Door:
         reader = asyncio.StreamReader(limit=CHUNK_BYTES)
         protocol = asyncio.StreamReaderProtocol(reader)
         try:
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            _watch(connection)
             transport, _ = await loop.connect_accepted_socket(
                 lambda: protocol,
                 connection,
@@ -179,6 +189,16 @@ class Door:
 
 
 _Ends = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+def _watch(connection: socket.socket) -> None:
+    """Send small packets at once, and notice a computer that is gone (tcp(7)): the broker
+    cannot, since its own connection, to the door, is fine."""
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in KEEPALIVE.items():
+        if hasattr(socket, name):
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 async def _join(outside: _Ends, inside: _Ends) -> None:
@@ -298,7 +318,7 @@ class Doors:
             ports: in the order of :data:`NAMES`.
 
         Raises:
-            ServiceUnavailable: as :meth:`Door.open`; then all are closed.
+            NotPossible, ServiceUnavailable: as :meth:`Door.open`; then all are closed.
         """
         try:
             for door, port in zip(self._doors, ports, strict=True):

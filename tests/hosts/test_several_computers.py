@@ -30,6 +30,7 @@ from hosts_rig import (
     computers,
     require_namespaces,
     start,
+    terminal,
     user,
 )
 
@@ -112,13 +113,19 @@ def settled(folder: Path) -> dict[str, str]:
 
 
 async def arrive(stack: AsyncExitStack, town: Town, computer: Computer) -> User:
-    """A user on its computer. Ana and Bob take direct calls."""
-    environ = town.environ | {"CHATLAB_FOLDER": str(town.invitation.parent / computer.name)}
-    if computer.name != "eva":
-        environ["CHATLAB_CLIENT_HOST"] = computer.address
+    """A user on its computer."""
+    environ = own_environ(town, computer)
     return await stack.enter_async_context(
         user(computer.name, computer, town.invitation, environ)
     )
+
+
+def own_environ(town: Town, computer: Computer) -> dict[str, str]:
+    """Each computer has a folder of its own, and all but Eva's take direct calls."""
+    environ = town.environ | {"CHATLAB_FOLDER": str(town.invitation.parent / computer.name)}
+    if computer.name != "eva":
+        environ["CHATLAB_CLIENT_HOST"] = computer.address
+    return environ
 
 
 async def ended(serving: list[Speaker]) -> None:
@@ -211,6 +218,47 @@ async def test_a_computer_that_is_cut_off_is_away_and_gets_all_when_it_is_back(
     assert await send(eva, GROUP, "sd", "rabbitmq-durable", "fin") == "confirmed"
     assert (await bob.wait_for(PRIVATE, before[0] + 21))[before[0] :] == [*private, "fin"]
     assert (await bob.wait_for(GROUP, before[1] + 21))[before[1] :] == [*group, "fin"]
+
+
+async def test_on_the_servers_own_computer_no_invitation_is_needed(town: Town) -> None:
+    chat = "private:bob:fran"
+    before = len(town.bob.bodies(chat))
+    async with terminal("fran", town.server, None, town.environ) as fran:
+        await fran.wait("choose>", "connected")
+        for command, body in (("1 bob", "por el servidor"), ("1 bob direct", "sin él")):
+            fran.enter(command)
+            await fran.wait("fran>")
+            fran.enter(body)
+            await fran.wait(f"{body}  ✓✓ bob has it")
+            fran.enter("/leave")
+            await fran.wait("choose>")
+    bodies = await town.bob.wait_for(chat, before + 2)
+    assert bodies[before:] == ["por el servidor", "sin él"]
+
+
+async def test_a_terminal_client_needs_the_invitation_and_nothing_else(town: Town) -> None:
+    def at(computer: Computer) -> tuple[Computer, Path, dict[str, str]]:
+        return computer, town.invitation, own_environ(town, computer)
+
+    async with (
+        terminal("carla", *at(town.eva.computer)) as carla,
+        terminal("dora", *at(town.ana.computer)) as dora,
+    ):
+        for one in (carla, dora):
+            await one.wait("choose>", "connected")
+        carla.enter("1 dora")
+        await carla.wait("private chat", "carla>")
+        carla.enter("hola dora")
+        await carla.wait("hola dora  ✓✓ dora has it")
+        dora.enter("1 carla")
+        await dora.wait("carla  hola dora", "dora>")
+        # Dora takes direct calls. Carla does not, and what is said on her line arrives.
+        carla.enter("/leave")
+        await carla.wait("choose>")
+        carla.enter("1 dora direct")
+        await carla.wait("private chat · direct", "carla>")
+        carla.enter("sin servidor")
+        await carla.wait("sin servidor  ✓✓ dora has it")
 
 
 async def test_only_the_server_and_the_doors_are_open_and_they_let_no_stranger_in(

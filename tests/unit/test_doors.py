@@ -215,6 +215,30 @@ async def test_who_speaks_no_tls_or_nothing_at_all_is_sent_away_unheard(
         assert heard == [b"by TLS"]
 
 
+async def test_a_computer_that_has_vanished_is_noticed_by_the_system(
+    lab: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched: list[list[int]] = []
+    welcome = Door._welcome
+    options = (
+        (socket.SOL_SOCKET, socket.SO_KEEPALIVE),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPCNT),
+    )
+
+    async def look(door: Door, connection: socket.socket) -> Ends:
+        ends = await welcome(door, connection)
+        watched.append([connection.getsockopt(*option) for option in options])
+        return ends
+
+    monkeypatch.setattr(Door, "_welcome", look)
+    async with door_to(lab, echo) as (_, connect):
+        reader, writer = await connect()
+        writer.write(b"x")
+        await reader.readexactly(1)
+    assert watched == [[1, 10, 3]]
+
+
 async def test_older_tls_is_refused(lab: Settings) -> None:
     async with door_to(lab, echo) as (door, _):
         old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -242,11 +266,15 @@ async def test_a_service_that_is_gone_ends_the_connection_and_the_door_goes_on(
         assert await reader.readexactly(4) == b"back"
 
 
-async def test_a_port_that_is_taken_is_said(lab: Settings) -> None:
+async def test_a_port_that_is_taken_and_an_address_of_another_computer_are_said(
+    lab: Settings,
+) -> None:
     async with door_to(lab, echo) as (door, _):
         other = Door(door.target, keys.server_context(keys.keys_of(lab), "127.0.0.1"))
         with pytest.raises(ServiceUnavailable, match=f"127.0.0.1:{door.port} is taken"):
             await other.open("127.0.0.1", door.port)
+        with pytest.raises(NotPossible, match=r"192\.0\.2\.1 is no address of this computer"):
+            await other.open("192.0.2.1", 0)
 
 
 async def test_there_is_no_door_to_a_redis_that_asks_for_no_password() -> None:
