@@ -102,6 +102,7 @@ async def hosted(
     settings = replace(settings, lab_secret=settings.lab_secret or keys.lab_secret)
     check_host(host, settings.lab_secret)
     await check_name(host)
+    await _check_reachable(host)
     await check_locked(place.rabbitmq, place.redis)
     raise_file_limit()
     administrator = urls.administrator(settings, place.rabbitmq)
@@ -123,6 +124,16 @@ async def hosted(
         await asyncio.gather(keeping, return_exceptions=True)
         if doors is not None:
             await doors.close()
+
+
+async def _check_reachable(host: str) -> None:
+    """Debian's own name of a computer leads to 127.0.1.1 (hosts(5))."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, None)
+    if all(is_loopback(str(address[0])) for *_, address in found):
+        raise NotPossible(
+            f"{host} leads to loopback here, which other computers do not reach.",
+            todo="Give the address itself: `ip address` lists those of this computer.",
+        )
 
 
 def _is_open(rabbitmq: RabbitAddress, redis: RedisAddress) -> bool:

@@ -10,14 +10,15 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from chatlab import logs
 from chatlab.errors import ChatlabError, NotPossible, ServiceUnavailable
 from chatlab.messages import check_name
 from chatlab.private.keys import with_kept_secret
@@ -49,6 +50,7 @@ def client(settings: Settings, options: argparse.Namespace) -> int:
             'Start it in a terminal; programs chat with Lab.join("chat").',
         )
     with _errors_into(settings.folder / "client.log") as log:
+        logs.begin_file(settings, log)
         ended = asyncio.run(_Run(settings, options.name, log).run())
     if ended is not None:
         print("\n".join(said(ended)), file=sys.stderr)
@@ -90,7 +92,7 @@ class _Run:
         except ChatlabError as error:
             self._why = error
         except Exception:
-            traceback.print_exc()  # into the log
+            logging.getLogger(__name__).exception("defect")
             self._why = ServiceUnavailable(
                 "chatlab client has a defect and has ended.",
                 "What was confirmed is kept.",
@@ -114,7 +116,7 @@ class _Run:
 @contextlib.contextmanager
 def _errors_into(path: Path) -> Iterator[Path]:
     """What libraries write to standard error would stand in the middle of the screen: while
-    the body runs it goes into a file."""
+    the body runs it goes into a file, that of the log."""
     path.parent.mkdir(parents=True, exist_ok=True)
     kept = os.dup(2)
     log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)

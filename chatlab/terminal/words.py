@@ -16,6 +16,8 @@ TODO: dict[str, str] = {
     "BackendMismatch": "Connect to it as it is (2), or choose another name.",
     "Taken": "Go on in the newer window; `chatlab client` started here again takes over.",
     "ChatClosed": "Leave the conversation and open it again.",
+    "NotAdmitted": "Start `chatlab client` again on the server's computer; elsewhere with "
+    "--config and the invitation that it wrote.",
     "SendUncertain": "/again sends it once more under the same id: a second copy is dropped.",
 }
 #: What to do while there is no chat server.

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
 import secrets
 import shlex
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +17,6 @@ import psutil
 
 from chatlab import services
 from chatlab.loop import BackgroundLoop
-from chatlab.services.addresses import to_dict
 from chatlab.services.lease import Lease
 from chatlab.settings import Settings, child_environ
 
@@ -32,15 +31,16 @@ _SHELL = '"$@"; echo "[exit status $?]"; exec sleep 1000'
 
 
 class Tmux:
-    """A tmux server under a name of its own."""
+    """A tmux server at a socket of its own."""
 
     def __init__(self) -> None:
-        self._name = f"chatlab-{os.getpid()}-{secrets.token_hex(3)}"
+        self._folder = Path(tempfile.mkdtemp(prefix="chatlab-tmux-"))
+        self._socket = str(self._folder / "socket")
 
     def run(self, *words: str, **environ: str) -> str:
         """A command of tmux; what it printed."""
         ran = subprocess.run(
-            ["tmux", "-L", self._name, "-f", "/dev/null", "-u", *words],
+            ["tmux", "-S", self._socket, "-f", "/dev/null", "-u", *words],
             env=child_environ({"LC_ALL": "C.UTF-8", "PYTHONPATH": str(ROOT), **environ}),
             capture_output=True,
             text=True,
@@ -58,10 +58,11 @@ class Tmux:
     def close(self) -> None:
         """End it with all windows; fine when there is none."""
         subprocess.run(
-            ["tmux", "-L", self._name, "kill-server"],
+            ["tmux", "-S", self._socket, "kill-server"],
             capture_output=True,
             check=False,
         )
+        shutil.rmtree(self._folder)
 
 
 class Window:
@@ -170,15 +171,11 @@ class World:
 
     def serve(self) -> None:
         """Start a chat server."""
-        config = {"backend": "mailbox-redis", "redis": to_dict(self.lease.redis)}
         self._server = subprocess.Popen(
-            [sys.executable, "-m", "chatlab.private.server"],
-            stdin=subprocess.PIPE,
+            [sys.executable, "-m", "chatlab", "server", "--lab", self.lab],
             env=child_environ({"PYTHONPATH": str(ROOT)}),
+            stdout=subprocess.DEVNULL,
         )
-        assert self._server.stdin is not None
-        self._server.stdin.write(json.dumps(config).encode())
-        self._server.stdin.close()
 
     def kill_server(self) -> None:
         """SIGKILL."""

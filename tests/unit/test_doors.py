@@ -413,3 +413,18 @@ def test_brokers_need_doors_unless_others_reach_all_of_them_by_tls(
     rabbitmq = RabbitAddress(user="u", management_url=api, **where)  # type: ignore[arg-type]
     redis = RedisAddress(**where)  # type: ignore[arg-type]
     assert hosting._is_open(rabbitmq, redis) is is_open
+
+
+async def test_a_name_that_leads_to_loopback_is_none_for_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    leads_to = ["127.0.1.1"]
+
+    async def look_up(*_: object) -> list[object]:
+        return [(2, 1, 6, "", (address, 0)) for address in leads_to]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", look_up)
+    with pytest.raises(NotPossible, match="other computers do not reach"):
+        await hosting._check_reachable("laptop")
+    leads_to.append("192.0.2.1")
+    await hosting._check_reachable("laptop")

@@ -309,7 +309,7 @@ def test_a_server_that_refuses_us_is_explained_in_the_menu() -> None:
     desk.refuse(NotAdmitted("It asks for the lab's secret.\x1b"))
     assert desk.bar() == "chat server ✗ refuses this client; the menu says why"
     last = [line.text for line in Menu(desk, "chat").lines()][-3:]
-    assert last == ["It asks for the lab's secret.␛", errors.NO_EFFECT, NotAdmitted.todo]
+    assert last == ["It asks for the lab's secret.␛", errors.NO_EFFECT, TODO["NotAdmitted"]]
 
 
 def presences(*members: str, away: tuple[str, ...] = (), users: str = "") -> Presences:

@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import pytest
+from prompt_toolkit.application import create_app_session
+from prompt_toolkit.input import create_pipe_input
+from prompt_toolkit.output import DummyOutput
 
-from chatlab import cli
+from chatlab import cli, logs
 from chatlab.discovery import Presences
 from chatlab.errors import (
     ChatClosed,
@@ -29,9 +32,11 @@ from chatlab.terminal import command
 from chatlab.terminal import commands as c
 from chatlab.terminal.conversation import Conversation
 from chatlab.terminal.desk import Desk
+from chatlab.terminal.program import Program
 from chatlab.terminal.screen import Left, View
 from chatlab.terminal.session import Session, Straight
 from chatlab.terminal.steps import FOR_GOOD, Steps
+from chatlab.terminal.words import said
 
 T = TypeVar("T")
 
@@ -331,7 +336,40 @@ async def test_a_group_in_memory_and_a_reserved_name_are_refused() -> None:
         await Session.group_backend(session, "insults")
 
 
+@pytest.mark.parametrize(("url", "ends"), [("", True), ("redis://h:2", False)])
+def test_lost_brokers_end_only_who_used_their_redis(url: str, ends: bool) -> None:
+    session, over = Fake(), []
+    session._settings = Settings(redis_url=url)
+    session._over = over.append
+    session._event("rabbitmq", "down")
+    assert over == []
+    session._event("supervisor", "down")
+    assert [len(said(error)) for error in over] == [3] * ends
+
+
 # -- the command
+
+
+async def test_a_defect_is_three_lines_and_its_traceback_is_in_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(self: Program, name: str) -> None:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(Program, "run", broken)
+    log = tmp_path / "client.log"
+    settings = Settings(folder=tmp_path)
+    logs.begin_file(settings, log)
+    try:
+        with create_pipe_input() as keys, create_app_session(keys, DummyOutput()):
+            run = command._Run(settings, "ana", log)
+            await run._talk(Fake()._here)
+    finally:
+        logs.end()
+    assert run._why is not None
+    lines = said(run._why)
+    assert len(lines) == 3 and str(log) in lines[2]
+    assert "RuntimeError: a defect" in log.read_text()
 
 
 def options(**values: Any) -> argparse.Namespace:
