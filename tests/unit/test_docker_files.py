@@ -131,17 +131,15 @@ class Container:
         (self.home / "notebooks").mkdir(parents=True)
         self.programs = folder / "bin"
         self.programs.mkdir()
-        self.warmed = folder / "warmed"
         for name in ("jupyter", "jupyterhub-singleuser", "python3"):
             self.put(name, f'echo "{name} $*"')
-        self.put("chatlab", f'echo "chatlab $*" >>"{self.warmed}"')
 
     def put(self, name: str, script: str) -> None:
         (self.programs / name).write_text(f"#!/bin/sh\n{script}\n")
         (self.programs / name).chmod(0o755)
 
     def start(self, *command: str, **environ: str) -> str:
-        """What became of the script; waits for what it left in the background, too."""
+        """What became of the script."""
         path = f"{self.programs}:/usr/bin:/bin"
         done = run(
             "/bin/sh",
@@ -151,10 +149,6 @@ class Container:
         )
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
-
-    @property
-    def calls(self) -> str:
-        return self.warmed.read_text().strip() if self.warmed.exists() else ""
 
 
 @pytest.fixture
@@ -179,22 +173,6 @@ def test_a_container_becomes_what_was_asked_for(
 ) -> None:
     environ = {"JUPYTERHUB_API_TOKEN": "token"} if hub else {}
     assert container.start(*command, **environ) == became
-
-
-@pytest.mark.parametrize(
-    ("command", "environ", "warmed"),
-    [
-        ("lab", {}, "chatlab up"),
-        ("jupyterhub-singleuser", {}, "chatlab up"),
-        ("lab", {"CHATLAB_RABBITMQ_URL": "amqp://elsewhere"}, ""),
-        ("python3", {}, ""),
-    ],
-)
-def test_brokers_are_warmed_beside_jupyter_only(
-    container: Container, command: str, environ: dict[str, str], warmed: str
-) -> None:
-    container.start(command, **environ)
-    assert container.calls == warmed
 
 
 def test_a_home_that_has_notebooks_keeps_them(container: Container) -> None:
