@@ -9,7 +9,7 @@ with the row, notebooks print it, the contract tests are parametrised by it.
 - *no broker*: it cannot happen.
 
 The broker that counts is named: a kill of Redis loses no message that RabbitMQ holds. Rows of
-``redis-stream`` are for a Redis with an append-only file (``everysec``), as the lab's has;
+``redis-stream`` are for a Redis with an append-only file, as the lab's has;
 ``guarantees(text, aof=False)`` says what holds without one.
 """
 

@@ -29,8 +29,8 @@ The numbers are the group's own, so the log takes no entries but ours: what anot
 adds with XADD is shown to nobody, and from then on sending is refused, with what to do (Redis
 gives no number twice, also not that of a deleted entry).
 
-Redis 7.0 commands only. With AOF ``everysec`` a SIGKILL of Redis loses nothing; without AOF
-everything, and the members are told.
+Redis 7.0 commands only. With an append-only file, written before each answer as the lab's is, a
+SIGKILL of Redis loses nothing; without one everything, and the members are told.
 """
 
 from __future__ import annotations

@@ -47,8 +47,8 @@ _BACKENDS = {
     "redis-list": replace(
         _KEPT, member_killed="lost", link_cut="lost", poison="lost", turn="about"
     ),
-    # The lab's Redis writes an append-only file, to disk every second: what it has confirmed
-    # outlives its own end; a power cut may take the last second.
+    # The lab's Redis writes an append-only file before it answers: what it has confirmed
+    # outlives its own end; a power cut may take the last seconds.
     "redis-stream": replace(_KEPT, turn="about"),
     "memory": replace(
         _KEPT,

@@ -2,8 +2,12 @@
 
 Its configuration, the password included, is a file that only we can read: arguments are
 visible to everybody on the machine. It listens on loopback only and appends every command to
-a file that is written through once a second (AOF ``everysec``), so that a killed server
-comes back with its data. (https://redis.io/docs/latest/operate/oss_and_stack/management/config/)
+a file before it answers, so that a killed server comes back with its data. When that file goes
+to the disk is left to the operating system (``appendfsync no``): a power failure may cost
+seconds. ``everysec`` would ask for the disk once a second, and put writes off for up to two
+seconds while the disk is busy with that (``flushAppendOnlyFile`` in Redis' ``aof.c``): what was
+answered meanwhile is lost to a SIGKILL.
+(https://redis.io/docs/latest/operate/oss_and_stack/management/config/)
 
 It answers when it is past loading and has told its version.
 """
@@ -35,7 +39,7 @@ requirepass {password}
 daemonize no
 dir "{folder}"
 appendonly yes
-appendfsync everysec
+appendfsync no
 save ""
 """
 

@@ -344,7 +344,7 @@ async def test_a_breakable_redis_comes_back_with_its_data_at_the_same_port(
     lease.on_event = lambda *event: events.append(event)
     redis = Redis(lease.redis, deadline=0.3)
     await redis.driver.set(redis.key("key"), "x")
-    # AOF everysec: a kill loses nothing of what the server wrote, only power failure does.
+    # A kill loses nothing of what the server has answered; only a power failure does.
     await lease.kill("redis")
     assert not await lease.running("redis")
     await lease.start("redis")
