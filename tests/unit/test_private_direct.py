@@ -415,7 +415,7 @@ async def test_an_answerer_that_keeps_to_nothing_ends_its_call_and_nothing_else(
         return answer
 
     hello, wrong = pb.TalkResponse(incarnation=1), pb.TalkResponse(acked=5)
-    async with direct_rig(send_seconds=0.3) as rig:
+    async with direct_rig(send_seconds=1.0) as rig:
         ana, eva = await rig.online("ana"), await rig.online("eva")
         for frames, outcome in (
             ([pb.TalkResponse(incarnation=1, letters=[letter(1)])], "failed"),
