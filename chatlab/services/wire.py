@@ -23,7 +23,7 @@ from chatlab import errors
 from chatlab.errors import ChatlabError, ServiceUnavailable
 from chatlab.settings import Settings
 
-PROTOCOL = 3
+PROTOCOL = 4
 #: Longest line, in bytes: an environment and a command line fit in.
 LINE_BYTES = 4 * 1024 * 1024
 #: Longest path of a Unix socket, its end included, on macOS (Linux: 108).
