@@ -173,9 +173,16 @@ def _through(
 ) -> tuple[RabbitAddress, RedisAddress]:
     """The same brokers, reached by the doors."""
     amqp, api, store = doors.ports
-    there = {"host": host, "tls": True, "named": "", "authority": authority}
     url = f"https://{join_host_port(host, api)}{urlsplit(rabbitmq.management_url).path}"
     return (
-        replace(rabbitmq, **there, port=amqp, management_url=url),  # type: ignore[arg-type]
-        replace(redis, **there, port=store),  # type: ignore[arg-type]
+        replace(
+            rabbitmq,
+            host=host,
+            port=amqp,
+            tls=True,
+            named="",
+            authority=authority,
+            management_url=url,
+        ),
+        replace(redis, host=host, port=store, tls=True, named="", authority=authority),
     )

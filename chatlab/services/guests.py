@@ -71,11 +71,11 @@ async def grant(
         ServiceUnavailable, SendUncertain: a broker does not answer.
     """
     await _grant_rabbitmq(rabbitmq, administrator, password)
-    who = {"user": guest_of(rabbitmq), "password": password}
-    guests = replace(redis, **who)  # type: ignore[arg-type]
+    name = guest_of(rabbitmq)
+    guests = replace(redis, user=name, password=password)
     async with _client(redis) as client:
         await _grant_redis(client, guests)
-    there = replace(rabbitmq, **who, monitor="", monitor_password="")  # type: ignore[arg-type]
+    there = replace(rabbitmq, user=name, password=password, monitor="", monitor_password="")
     return there, guests
 
 

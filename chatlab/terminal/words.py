@@ -9,7 +9,7 @@ from chatlab.errors import ChatlabError
 from chatlab.terminal.clean import harmless
 
 #: Class of an error -> what to do about it here, where the error's own advice is for cells.
-TODO: dict[str, str] = {
+ADVICE: dict[str, str] = {
     "UnknownAccount": "Check the spelling; 4 in the menu says who is there.",
     "PeerAway": "Send it again when they are back; a chat by mailbox-redis would keep it.",
     "NameInUse": "Choose another name. The secret of this one is kept where it was made.",
@@ -27,7 +27,7 @@ START_SERVER = "start one: chatlab server"
 def todo_of(name: str) -> str:
     """What to do about an error of the class of that name."""
     known = getattr(errors, name, None) if name else None
-    return TODO.get(name) or (known.todo if known is not None else "")
+    return ADVICE.get(name) or (known.todo if known is not None else "")
 
 
 def said(error: ChatlabError) -> list[str]:

@@ -187,6 +187,18 @@ async def test_a_new_scene_keeps_the_guests_and_a_redis_that_forgot_them_learns_
     names = await Management(rabbitmq).get("exchanges", rabbitmq.vhost)
     assert names, "the virtual host is a new one"
     monkeypatch.setattr(guests, "KEEP_SECONDS", 0.05)
+    grant, granted = guests._grant_redis, asyncio.Event()
+
+    async def counted(*given: Any) -> None:
+        await grant(*given)
+        granted.set()
+
+    async def made_again() -> None:
+        granted.clear()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await granted.wait()
+
+    monkeypatch.setattr(guests, "_grant_redis", counted)
     keeping = asyncio.create_task(guests.keep_granted(namespace[1], store))
     await acl(redis, "DELUSER", store.user)
     async with asyncio.timeout(PATIENCE_SECONDS):
@@ -195,7 +207,8 @@ async def test_a_new_scene_keeps_the_guests_and_a_redis_that_forgot_them_learns_
     # One that is subscribed notices nothing when it is made again.
     guest = Redis(store)
     async with guest.subscription(guest.key("changes")) as heard:
-        await asyncio.sleep(0.2)
+        await made_again()  # it may have begun before
+        await made_again()
         with mapped(store):
             await guest.driver.publish(guest.key("changes"), "still here")
             message = await heard.get_message(timeout=PATIENCE_SECONDS)

@@ -22,6 +22,7 @@ from chatlab import services
 from chatlab.errors import InvalidInput, NotPossible, ServiceUnavailable
 from chatlab.lab import Lab
 from chatlab.loop import BackgroundLoop
+from chatlab.private.keys import file_of, keys_of
 from chatlab.resp import Redis, mapped
 from chatlab.services import holders, urls
 from chatlab.services.addresses import RabbitAddress, RedisAddress
@@ -357,6 +358,22 @@ def test_computers_that_start_one_name_at_the_same_brokers_share_it_until_both_h
         assert room.next().body == "still here"
     with BackgroundLoop("after") as loop:
         assert loop.call(Management(rabbitmq).get("vhosts", "chatlab-class")) is None
+
+
+def test_a_lab_knows_the_secret_that_a_server_of_this_computer_made_for_it(
+    lab_settings: Settings,
+) -> None:
+    made = keys_of(replace(lab_settings, lab="class")).lab_secret
+    try:
+        with Lab.start("class", shared=True, settings=lab_settings) as lab:
+            assert lab.settings.lab_secret == made
+            ana, bob = lab.users("ana", "bob")
+            receipt = ana.private_chat("bob").send("hola")
+            bob.private_chat("ana").wait_for(receipt)
+        with Lab.start("class", settings=lab_settings) as another:  # of one's own
+            assert another.settings.lab_secret == ""
+    finally:
+        file_of(replace(lab_settings, lab="class")).unlink()
 
 
 def test_a_lab_of_the_same_name_that_is_another_one_is_not_taken_for_it(

@@ -32,7 +32,7 @@ from chatlab.terminal.conversation import KEPT_LINES, Conversation, Line
 from chatlab.terminal.desk import RABBITMQ, SERVER, Desk
 from chatlab.terminal.steps import KINDS
 from chatlab.terminal.views import Menu, Talk, answer, help_of
-from chatlab.terminal.words import TODO, clock, said, span
+from chatlab.terminal.words import ADVICE, clock, said, span
 
 AT = 1_700_000_000.0
 
@@ -96,11 +96,11 @@ def test_a_name_has_one_colour_of_those_that_can_be_read() -> None:
 
 
 def test_an_error_says_what_to_do_in_a_terminal_not_in_a_cell() -> None:
-    assert said(UnknownAccount("There is no account bob."))[2] == TODO["UnknownAccount"]
-    assert said(Taken("A newer client has taken over."))[2] == TODO["Taken"]
+    assert said(UnknownAccount("There is no account bob."))[2] == ADVICE["UnknownAccount"]
+    assert said(Taken("A newer client has taken over."))[2] == ADVICE["Taken"]
     own = BackendMismatch("Other.", todo="Do this.\x1b")
     assert said(own) == ["Other.", errors.NO_EFFECT, "Do this.␛"]
-    assert all(isinstance(getattr(errors, name), type) for name in TODO)
+    assert all(isinstance(getattr(errors, name), type) for name in ADVICE)
 
 
 @pytest.mark.parametrize("at", [float("nan"), float("inf"), 1e30, -1e30])
@@ -139,7 +139,7 @@ def test_what_was_refused_or_nobody_knows_is_not_reached_with_a_later_one() -> N
     chat.told(Receipt("ana:1:3", "confirmed", 0, 1))
     chat.reached("ana:1:3")
     first, second, third = shown(chat)
-    assert first == f"ana  hola  ✗ not sent: there is no bob. {TODO['UnknownAccount']}"
+    assert first == f"ana  hola  ✗ not sent: there is no bob. {ADVICE['UnknownAccount']}"
     assert "nobody knows" in second and "/again" in second
     assert third.endswith("✓✓ bob has it")
     assert [line.id for line in chat.unsettled()] == ["ana:1:2"]
@@ -309,7 +309,7 @@ def test_a_server_that_refuses_us_is_explained_in_the_menu() -> None:
     desk.refuse(NotAdmitted("It asks for the lab's secret.\x1b"))
     assert desk.bar() == "chat server ✗ refuses this client; the menu says why"
     last = [line.text for line in Menu(desk, "chat").lines()][-3:]
-    assert last == ["It asks for the lab's secret.␛", errors.NO_EFFECT, TODO["NotAdmitted"]]
+    assert last == ["It asks for the lab's secret.␛", errors.NO_EFFECT, ADVICE["NotAdmitted"]]
 
 
 def presences(*members: str, away: tuple[str, ...] = (), users: str = "") -> Presences:
